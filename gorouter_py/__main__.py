@@ -1,0 +1,3 @@
+from gorouter_py.control.cli import main
+
+main()

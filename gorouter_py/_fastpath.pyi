@@ -1,0 +1,116 @@
+"""The data plane as the control plane sees it.
+
+Threading: every method is called from the control thread only (the table has a single writer).
+Methods never block on a worker, except stop().
+"""
+
+from collections.abc import Sequence
+from typing import TypedDict
+
+class Settings(TypedDict, total=False):
+    """Everything a worker needs to know; durations in ms, 0 = no limit. Missing keys take the default."""
+
+    workers: int  # 1
+    head_timeout_ms: int  # 30000: first byte of a request head to its last
+    body_timeout_ms: int  # 60000: between two reads of a request body, or two writes to a client
+    connect_timeout_ms: int  # 5000
+    first_byte_timeout_ms: int  # 0: request sent to response head
+    request_timeout_ms: int  # 60000: one attempt, response body included (gorouter's endpoint_timeout)
+    idle_timeout_ms: int  # 900000: client keep-alive
+    tunnel_timeout_ms: int  # 0: silence on an upgraded connection
+    upstream_idle_timeout_ms: int  # 90000
+    upstream_idle_per_endpoint: int  # 128, per worker
+    upstream_keep_alive: bool  # True
+    linger_timeout_ms: int  # 2000
+    max_attempts: int  # 3
+    cool_down_ms: int  # 30000: how long a failed endpoint is passed over
+    retry_idempotent: bool  # True
+    head_bytes_max: int  # 1048576
+    max_connections: int  # 0 = bounded by descriptors alone
+    empty_pool_503: bool  # False
+    force_forwarded_proto_https: bool  # False
+    sanitize_forwarded_proto: bool  # False
+    secure_cookies: bool  # False
+    sticky_cookie_names: Sequence[str]  # ("JSESSIONID",)
+    health_user_agent: str  # "HTTP-Monitor/1.1"
+    access_log: str  # "" none, "-" stdout, else a path (append, mode 0644)
+    log_forwarded_for: bool  # True
+    log_source_ip: bool  # True
+
+class Series(TypedDict):
+    route: str  # table key; "" is the shared series of routes beyond the cap
+    requests: tuple[int, int, int, int, int, int]  # by status class: xxx, 1xx, 2xx, 3xx, 4xx, 5xx
+    buckets: tuple[int, ...]  # requests per latency bucket, not cumulated; bounds in HISTOGRAM_BOUNDS_NS
+    sum_ns: int
+
+class Event(TypedDict):
+    kind: str  # "endpoint_failed"
+    endpoint: int  # serial, as endpoint_serial(handle) gives it
+    address: str  # "ip:port"
+    route: str
+    fault: str  # name of the row in flow/fault.h
+    text: str
+    attempt: int
+    retried: bool
+    at_ns: int  # wall clock
+
+
+HISTOGRAM_BOUNDS_NS: tuple[int, ...]  # upper bounds, ascending; the last bucket has none
+COUNTERS: tuple[str, ...]
+BUILD: str  # "release", "dev", "asan" or "tsan"
+
+class DataPlane:
+    def __init__(self, settings: Settings) -> None:
+        """Allocates; starts nothing. ValueError names an unknown or unfit key."""
+    # -- route table (any time between construction and stop) ---------------------------------------------
+    def add(
+        self,
+        uri: str,
+        ip: str,
+        port: int,
+        *,
+        app: str = "",
+        instance_id: str = "",
+        instance_index: str = "",
+    ) -> int:
+        """Publishes an instance under a route and returns its handle.
+
+        uri: "host[/context/path]" in any case, "*." allowed as first label; normalised as gorouter does (lower case,
+        query cut, one trailing "/" dropped). ip: textual IPv4 or IPv6 address. ValueError if either does not parse.
+        The same address may be added twice; keeping identities unique is the registry's work."""
+    def replace(self, handle: int, *, app: str = "", instance_id: str = "", instance_index: str = "") -> int:
+        """Puts a new endpoint in the place of an old one of the same route and address; one publication."""
+    def remove(self, handle: int, *, keep_empty: bool = False) -> None:
+        """Takes an instance out. Its route goes with the last one, unless keep_empty."""
+    def drop_empty(self, uri: str) -> bool:
+        """Removes a route that has no instance; False if it has one or is unknown."""
+    def endpoint_serial(self, handle: int) -> int: ...
+    def lookup(self, host: str, path: str) -> tuple[str, list[int]] | None:
+        """(route key, handles in rotation order) of the route a request would take; None if there is none."""
+    def reclaim(self) -> int:
+        """Frees what no worker can see any more; returns how many objects still wait. Call it about once a second."""
+    # -- threads -------------------------------------------------------------------------------------------
+    def start(self, listeners: Sequence[tuple[str, Sequence[int]]]) -> None:
+        """Starts the logger and the workers.
+
+        listeners: (kind, descriptors) with kind "http" or "health" and one listening, non-blocking SO_REUSEPORT
+        socket per worker (or fewer: they are spread). The data plane owns the descriptors from here on."""
+    def set_health(self, healthy: bool) -> None: ...
+    def close_listeners(self) -> None:
+        """Accepts what is queued, then closes; idle client connections close, active ones finish and close."""
+    def active(self) -> int:
+        """Requests and tunnels-free exchanges in progress, all workers."""
+    def connections(self) -> int: ...
+    def stop(self, deadline_s: float = 5.0) -> bool:
+        """Stops and joins every thread, flushes the log; False if a thread did not end in time (then os._exit)."""
+    def reopen_log(self) -> None: ...
+    # -- reading -------------------------------------------------------------------------------------------
+    def counters(self) -> dict[str, int]: ...
+    def series(self) -> list[Series]: ...
+    def events(self, limit: int = 1024) -> list[Event]: ...
+    def turns(self) -> list[int]:
+        """Turns of each worker's loop; one that stands still for seconds is stuck."""
+
+def live_objects() -> dict[str, int]:
+    """Objects alive per type, in builds with assertions; empty in release builds."""
+

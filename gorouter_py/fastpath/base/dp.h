@@ -1,0 +1,169 @@
+/* L0: what C can say and Cython cannot: atomics, alignment, assertions, character tables, byte scans.
+ *
+ * Everything here is static inline and free of state except the live-object counters and dp_bugs,
+ * which exist once per extension (each unit that includes this header has its own copies).
+ * DP_DEBUG   switches assertions and live-object counters on (make dev, make asan, make tsan).
+ * DP_POISON  makes the slab allocator hand every object to malloc/free, so that the address
+ *            sanitizer sees each life separately. */
+#ifndef GOROUTER_DP_H
+#define GOROUTER_DP_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <stdint.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <stdio.h>
+#include <errno.h>
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+#define DP_LIKELY(x) __builtin_expect(!!(x), 1)
+#define DP_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define DP_CACHE_LINE 64
+
+/* Atomics. The suffix is the weakest order that is right at the call site. */
+#define DP_LOAD_RLX(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+#define DP_LOAD_ACQ(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+#define DP_LOAD_SEQ(p) __atomic_load_n((p), __ATOMIC_SEQ_CST)
+#define DP_STORE_RLX(p, v) __atomic_store_n((p), (v), __ATOMIC_RELAXED)
+#define DP_STORE_REL(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+#define DP_STORE_SEQ(p, v) __atomic_store_n((p), (v), __ATOMIC_SEQ_CST)
+#define DP_ADD_RLX(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
+#define DP_SUB_RLX(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_RELAXED)
+#define DP_SUB_AR(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_ACQ_REL)
+#define DP_XCHG_AR(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
+static inline int dp_cas_u32(uint32_t *p, uint32_t want, uint32_t to) {
+    return __atomic_compare_exchange_n(p, &want, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+static inline int dp_cas_ptr(void **p, void *want, void *to) {
+    return __atomic_compare_exchange_n(p, &want, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+/* A counter with one writer and many readers: no locked instruction needed. */
+#define DP_BUMP(p, v) __atomic_store_n((p), __atomic_load_n((p), __ATOMIC_RELAXED) + (v), __ATOMIC_RELAXED)
+
+/* Programmer errors. DP_ASSERT vanishes in release; DP_BUG is counted there and never aborts. */
+static uint64_t dp_bugs __attribute__((unused));
+#ifdef DP_DEBUG
+static inline void dp_assert_failed(const char *what, const char *file, int line) {
+    fprintf(stderr, "gorouter-py: assertion failed: %s (%s:%d)\n", what, file, line);
+    abort();
+}
+#define DP_ASSERT(x) ((x) ? (void)0 : dp_assert_failed(#x, __FILE__, __LINE__))
+#define DP_BUG(x) (DP_UNLIKELY(x) ? (dp_assert_failed("bug: " #x, __FILE__, __LINE__), 1) : 0)
+#define DP_DEBUG_BUILD 1
+#else
+#define DP_ASSERT(x) ((void)0)
+#define DP_BUG(x) (DP_UNLIKELY(x) ? (__atomic_fetch_add(&dp_bugs, 1, __ATOMIC_RELAXED), 1) : 0)
+#define DP_DEBUG_BUILD 0
+#endif
+#ifdef DP_POISON
+#define DP_POISON_BUILD 1
+#else
+#define DP_POISON_BUILD 0
+#endif
+
+/* Live objects per type, debug builds only; a test asserts that all are zero after it. */
+enum { DP_LIVE_BUF, DP_LIVE_ENDPOINT, DP_LIVE_POOL, DP_LIVE_DOWN, DP_LIVE_UP, DP_LIVE_EXCHANGE, DP_LIVE_NODE, DP_LIVE_KINDS };
+static int64_t dp_live[DP_LIVE_KINDS] __attribute__((unused));
+#ifdef DP_DEBUG
+#define DP_LIVE(kind, by) ((void)__atomic_fetch_add(&dp_live[kind], (by), __ATOMIC_RELAXED))
+#else
+#define DP_LIVE(kind, by) ((void)0)
+#endif
+
+/* Character classes, one bit each. */
+enum { DP_C_TOKEN = 1, DP_C_TARGET = 2, DP_C_HOST = 4, DP_C_DIGIT = 8, DP_C_HEX = 16, DP_C_VALUE = 32, DP_C_COOKIE = 64 };
+static const uint8_t dp_class[256] = {
+#define T DP_C_TOKEN
+#define U DP_C_TARGET
+#define H DP_C_HOST
+#define D DP_C_DIGIT
+#define X DP_C_HEX
+#define V DP_C_VALUE
+#define K DP_C_COOKIE
+    /* RFC 9110 5.6.2 token; RFC 9112 3.2 target (no control, space, '#'; bytes over 0x7f pass); RFC 3986 3.2.2
+     * reg-name and port; RFC 9110 5.5 field value; RFC 6265 4.1.1 cookie-octet */
+    ['\t'] = V, [' '] = V,
+    ['!'] = T|U|H|V|K, ['"'] = U|V, ['#'] = T|V|K, ['$'] = T|U|H|V|K, ['%'] = T|U|H|V|K, ['&'] = T|U|H|V|K, ['\''] = T|U|H|V|K,
+    ['('] = U|H|V|K, [')'] = U|H|V|K, ['*'] = T|U|H|V|K, ['+'] = T|U|H|V|K, [','] = U|H|V, ['-'] = T|U|H|V|K, ['.'] = T|U|H|V|K,
+    ['/'] = U|V|K, ['0' ... '9'] = T|U|H|D|X|V|K, [':'] = U|H|V|K, [';'] = U|H|V, ['<'] = U|V|K, ['='] = U|H|V|K, ['>'] = U|V|K,
+    ['?'] = U|V|K, ['@'] = U|V|K, ['A' ... 'F'] = T|U|H|X|V|K, ['G' ... 'Z'] = T|U|H|V|K, ['['] = U|H|V|K, ['\\'] = U|V,
+    [']'] = U|H|V|K, ['^'] = T|U|V|K, ['_'] = T|U|H|V|K, ['`'] = T|U|V|K, ['a' ... 'f'] = T|U|H|X|V|K, ['g' ... 'z'] = T|U|H|V|K,
+    ['{'] = U|V|K, ['|'] = T|U|V|K, ['}'] = U|V|K, ['~'] = T|U|H|V|K, [0x80 ... 0xff] = U|V,
+#undef T
+#undef U
+#undef H
+#undef D
+#undef X
+#undef V
+#undef K
+};
+#define DP_IS(c, bits) (dp_class[(uint8_t)(c)] & (bits))
+#define DP_LOWER(c) ((uint8_t)((c) | ((((uint8_t)(c) - 'A') < 26u) << 5)))
+
+/* First byte in [p, end) that may not stand in a field value (a control other than HTAB, or DEL); end if none.
+ * Never reads at or past end. */
+static inline const char *dp_scan_value(const char *p, const char *end) {
+#if defined(__SSE2__)
+    const __m128i tab = _mm_set1_epi8('\t'), del = _mm_set1_epi8(0x7f), top = _mm_set1_epi8(0x1f);
+    while (end - p >= 16) {
+        __m128i v = _mm_loadu_si128((const __m128i *)p);
+        __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(v, top), v);             /* v <= 0x1f, unsigned */
+        low = _mm_andnot_si128(_mm_cmpeq_epi8(v, tab), low);
+        int bits = _mm_movemask_epi8(_mm_or_si128(low, _mm_cmpeq_epi8(v, del)));
+        if (bits) return p + __builtin_ctz((unsigned)bits);
+        p += 16;
+    }
+#endif
+    while (p < end && DP_IS(*p, DP_C_VALUE)) p++;
+    return p;
+}
+/* First byte in [p, end) whose class lacks the bit; end if none. */
+static inline const char *dp_scan_class(const char *p, const char *end, int bit) {
+    while (p < end && DP_IS(*p, bit)) p++;
+    return p;
+}
+/* ASCII case-insensitive comparison of n bytes; b must already be lower case. */
+static inline int dp_ieq(const char *a, const char *b, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (DP_LOWER(a[i]) != (uint8_t)b[i]) return 0;
+    return 1;
+}
+
+/* 64-bit hash of n bytes: 8 at a time, folded by a 128-bit product. Not for secrets. */
+static inline uint64_t dp_mix(uint64_t a, uint64_t b) {
+    __uint128_t r = (__uint128_t)a * b;
+    return (uint64_t)r ^ (uint64_t)(r >> 64);
+}
+static inline uint64_t dp_hash(const char *p, size_t n, uint64_t seed) {
+    uint64_t h = seed ^ 0x9e3779b97f4a7c15ull ^ n, w;
+    while (n >= 8) {
+        memcpy(&w, p, 8);
+        h = dp_mix(h ^ w, 0xa0761d6478bd642full);
+        p += 8;
+        n -= 8;
+    }
+    if (n) {
+        w = 0;
+        memcpy(&w, p, n);
+        h = dp_mix(h ^ w, 0xe7037ed1a0b428dbull);
+    }
+    return dp_mix(h, 0x8ebc6af09c88c6e3ull);
+}
+
+#define DP_CONTAINER(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+static inline void *dp_aligned_alloc(size_t n) {
+    void *p = NULL;
+    return posix_memalign(&p, DP_CACHE_LINE, (n + DP_CACHE_LINE - 1) & ~(size_t)(DP_CACHE_LINE - 1)) == 0 ? p : NULL;
+}
+static inline int dp_errno(void) { return errno; }
+static inline void dp_pause(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+#endif

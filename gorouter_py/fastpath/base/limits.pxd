@@ -1,0 +1,35 @@
+# L0: every bound of the data plane, with the reason beside the number.
+cdef enum:
+    WORKERS_MAX = 64            # one bit each in no structure, but a sane machine
+    HOST_MAX = 255              # RFC 1035 2.3.4: a name has at most 255 octets
+    KEY_MAX = 1024              # host plus context path of a route; longer keys are refused at registration
+    PATH_SEGMENTS_MAX = 32      # context paths deeper than this are refused at registration
+    LABELS_MAX = 128            # labels in a name of 255 octets; bounds the wildcard walk
+    HEAD_BYTES_MAX = 1048576    # gorouter's own limit on a request head, 1 MiB
+    FIELDS_FIRST = 48           # fields of a head that fit its first index slab (48 * 16 bytes)
+    FIELDS_MAX = 4096           # more fields than this in one head is an attack: 431
+    TARGET_MAX = 65536          # longest request target: 414
+    SLAB_SMALL = 1024           # field indexes, small answers
+    SLAB_HEAD = 4096            # first buffer of a connection that has something to say
+    SLAB_BODY = 16384           # body reads; larger heads
+    SLAB_LARGE = 65536          # reads of fast bodies
+    SLAB_KEEP = 256             # free slabs of a size that a worker keeps for itself
+    BUF_GLOBAL_MAX = 268435456  # bytes in buffers over 16 KiB, all workers: then 431 / 503
+    OUT_HIGH = 65536            # unsent bytes of a connection above which its source pauses
+    CHUNK_LINE_MAX = 256        # chunk size and extensions
+    TRAILER_BYTES_MAX = 16384   # trailer section of one message
+    INTERIM_MAX = 100           # 1xx answers before a final one: then 502
+    INTERIM_BYTES_MAX = 65536   # and their bytes
+    TICK_MS = 4                 # resolution of the timer wheel
+    EVENTS_MAX = 256            # events taken from the kernel in one turn
+    ACCEPT_MAX = 64             # connections accepted in one turn, so that others are not delayed
+    LOG_LINE_MAX = 16384        # bytes of one access-log line; longer fields are cut
+    LOG_RING = 1048576          # bytes of a worker's access-log ring (a power of two)
+    EVENT_RING = 4096           # entries of a worker's event ring (a power of two)
+    MAILBOX = 4096              # commands waiting for a worker (a power of two)
+    IDLE_PER_ENDPOINT = 128     # idle upstream connections a worker keeps for one endpoint by default
+    ATTEMPTS_MAX = 16           # tries of one request, whatever the configuration says
+    LINGER_BYTES = 262144       # unread request bytes swallowed after an early answer
+    SERIES_MAX = 2048           # routes with a series of their own; the rest share one
+    HIST_BUCKETS = 64           # log-linear latency buckets
+    COOKIE_NAMES_MAX = 16       # names in sticky_session_cookie_names
