@@ -25,11 +25,11 @@ cdef enum:
     ACCEPT_MAX = 64             # connections accepted in one turn, so that others are not delayed
     LOG_LINE_MAX = 16384        # bytes of one access-log line; longer fields are cut
     LOG_RING = 1048576          # bytes of a worker's access-log ring (a power of two)
-    EVENT_RING = 4096           # entries of a worker's event ring (a power of two)
+    EVENT_RING = 1024           # entries of a worker's event ring (a power of two)
     MAILBOX = 4096              # commands waiting for a worker (a power of two)
     IDLE_PER_ENDPOINT = 128     # idle upstream connections a worker keeps for one endpoint by default
     ATTEMPTS_MAX = 16           # tries of one request, whatever the configuration says
     LINGER_BYTES = 262144       # unread request bytes swallowed after an early answer
     SERIES_MAX = 2048           # routes with a series of their own; the rest share one
-    HIST_BUCKETS = 64           # log-linear latency buckets
+    HIST_BUCKETS = 96           # log-linear latency buckets: four an octave from 64 us to 15 minutes
     COOKIE_NAMES_MAX = 16       # names in sticky_session_cookie_names
