@@ -1,14 +1,16 @@
 """Builds the one compiled unit of the data plane and, for tests, its probe.
 
 Modes, chosen with GOROUTER_BUILD: release (default), dev (assertions, live-object counters), asan
-(dev plus address and undefined-behaviour sanitizers), tsan (dev plus the thread sanitizer).
+(dev plus address and undefined-behaviour sanitizers), tsan (dev plus the thread sanitizer), none (metadata only:
+bin/run and bin/test install the package so and compile by themselves, visibly and only when sources changed).
 GOROUTER_PROBE=1 builds tests/_probe.pyx as well. Cython directives live here and nowhere else: they
-would not travel into the .pxd files.
+would not travel into the .pxd files. Each mode has its own tree under build/, so none overwrites another.
 """
 
 import os
+import sys
+from glob import glob
 
-from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 MODES = {
@@ -28,10 +30,10 @@ DIRECTIVES = {
 }
 
 
-def extensions() -> list[Extension]:
-    mode = os.environ.get("GOROUTER_BUILD", "release")
-    if mode not in MODES:
-        raise SystemExit(f"GOROUTER_BUILD={mode}: must be one of {', '.join(MODES)}")
+def extensions(mode: str) -> list[Extension]:
+    """The units of one mode, from Cython source to shared object."""
+    from Cython.Build import cythonize
+
     flags = [*MODES[mode], "-g1", "-fvisibility=hidden", "-Wall", "-Wno-unused-function", "-Wno-unused-variable"]
     link = [flag for flag in flags if flag.startswith("-fsanitize")]
     if mode == "asan":
@@ -40,11 +42,21 @@ def extensions() -> list[Extension]:
         "extra_compile_args": flags,
         "extra_link_args": link + ["-pthread"],
         "include_dirs": [f"gorouter_py/fastpath/{layer}" for layer in ("base", "http", "route", "net", "flow")],
+        # Flags sit in this file and tables in the .h files: a change there compiles anew as one in a .pxd does.
+        "depends": ["setup.py", *sorted(glob("gorouter_py/fastpath/**/*.[hp]*", recursive=True))],
     }
     units = [Extension("gorouter_py._fastpath", ["gorouter_py/_fastpath.pyx"], **common)]
     if os.environ.get("GOROUTER_PROBE"):
         units.append(Extension("tests._probe", ["tests/_probe.pyx"], **common))
-    return units
+    return cythonize(units, compiler_directives=DIRECTIVES, build_dir=f"build/{mode}/cython")
 
 
-setup(ext_modules=cythonize(extensions(), compiler_directives=DIRECTIVES, build_dir="build/cython"))
+def main() -> None:
+    mode = os.environ.get("GOROUTER_BUILD", "release")
+    if mode not in (*MODES, "none"):
+        raise SystemExit(f"GOROUTER_BUILD={mode}: must be one of {', '.join((*MODES, 'none'))}")
+    metadata_only = mode == "none" or "egg_info" in sys.argv
+    setup(ext_modules=[] if metadata_only else extensions(mode))
+
+
+main()

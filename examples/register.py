@@ -1,0 +1,77 @@
+"""Registers one app instance with every router that listens on a NATS bus, as a Cloud Foundry component does.
+
+    python examples/register.py --nats nats://127.0.0.1:4222 --uri hello.localhost --address 127.0.0.1:9001 --index 0
+
+It publishes router.register at once, whenever a router says router.start, and every --interval seconds (a router forgets an
+instance it has not heard of for two minutes); on TERM or INT it publishes router.unregister and ends with 0.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+import uuid
+from typing import Any
+
+import nats
+from nats.aio.msg import Msg
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--nats", action="append", metavar="URL", help="may be given more than once")
+    parser.add_argument("--uri", action="append", required=True, help="host[/path]; may be given more than once")
+    parser.add_argument("--address", required=True, metavar="HOST:PORT", help="where the instance listens")
+    parser.add_argument("--app", default="hello", help="application id")
+    parser.add_argument("--instance-id", default="", help="default: a new one")
+    parser.add_argument("--index", default="0", help="number of the instance")
+    parser.add_argument("--interval", type=float, default=20.0, metavar="SECONDS")
+    return parser.parse_args()
+
+
+def message(options: argparse.Namespace) -> dict[str, Any]:
+    """The body of router.register; router.unregister carries the same."""
+    host, _, port = options.address.rpartition(":")
+    return {
+        "uris": options.uri,
+        "host": host.strip("[]"),
+        "port": int(port),
+        "app": options.app,
+        "private_instance_id": options.instance_id or str(uuid.uuid4()),
+        "private_instance_index": str(options.index),
+        "stale_threshold_in_seconds": 120,
+        "tags": {"component": "examples/register"},
+    }
+
+
+async def run(options: argparse.Namespace) -> None:
+    body = json.dumps(message(options)).encode()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+
+    async def complain(error: Exception) -> None:
+        print(f"nats: {error!r}", file=sys.stderr, flush=True)
+
+    bus = await nats.connect(
+        options.nats or ["nats://127.0.0.1:4222"], name="examples/register", max_reconnect_attempts=-1, error_cb=complain
+    )
+
+    async def greet(_: Msg) -> None:
+        await bus.publish("router.register", body)
+
+    await bus.subscribe("router.start", cb=greet)
+    print(f"registering {', '.join(options.uri)} -> {options.address}", flush=True)
+    while not stop.is_set():
+        await bus.publish("router.register", body)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), options.interval)
+    await bus.publish("router.unregister", body)
+    await bus.drain()
+
+
+if __name__ == "__main__":
+    asyncio.run(run(arguments()))
