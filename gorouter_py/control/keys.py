@@ -1,0 +1,400 @@
+"""Every key of the configuration: one field per key, one struct per section, named and nested as in the file.
+
+The field is the whole row: name, type, default, and by `key(...)` whether the key has an effect now, whether it is a
+secret, and a note. `rows()` walks them for the reader, for `check` and for docs/configuration.md.
+
+Units: a field of type Seconds holds float seconds, written in the file as a Go duration ("5s"). Names that are Python
+keywords end in "_" here and not in the file. Defaults are those of `gorouter -c`; `serve` changes some of them
+(config.serve_defaults). No rule and no reading here.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NewType, get_args, get_origin, get_type_hints
+
+Seconds = NewType("Seconds", float)
+Uint16 = NewType("Uint16", int)
+Uint32 = NewType("Uint32", int)
+Pem = NewType("Pem", str)
+
+NO_TLS = "TLS is not served yet"
+NO_METRON = "logs and metrics go to files and Prometheus"
+NO_ROUTE_SERVICES = "route services are not served yet"
+NO_ROUTING_API = "routes come over NATS alone"
+NO_TRACING = "no tracing headers yet"
+PARSED_ONLY = "without effect in gorouter too"
+
+
+def key(
+    default: object = dataclasses.MISSING,
+    note: str = "",
+    *,
+    now: bool = True,
+    secret: bool = False,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A field that is a key of the file. Lists and dicts given as default are copied for each Config."""
+    meta = {"note": note, "now": now, "secret": secret, "choices": choices}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=meta)
+    if isinstance(default, type) and dataclasses.is_dataclass(default):
+        return dataclasses.field(default_factory=default, metadata=meta)
+    return dataclasses.field(default=default, metadata=meta)
+
+
+def later(default: object, note: str, *, secret: bool = False, choices: tuple[str, ...] = ()) -> Any:
+    """A key that is read and validated but changes nothing yet; `check` says so with the note."""
+    return key(default, note, now=False, secret=secret, choices=choices)
+
+
+@dataclass
+class StatusTls:
+    port: Uint16 = later(8443, NO_TLS)
+    certificate: Pem = later("", NO_TLS)
+    key: Pem = later("", NO_TLS, secret=True)
+
+
+@dataclass
+class StatusRoutes:
+    port: Uint16 = key(8082, "/routes, on 127.0.0.1 alone")
+
+
+@dataclass
+class Status:
+    host: str = later("0.0.0.0", "only the deprecated /varz listener used it")
+    port: Uint16 = key(8080, "/health without TLS")
+    user: str = key("", "basic auth of /routes")
+    pass_: str = key("", "basic auth of /routes", secret=True)
+    enable_nontls_health_checks: bool = key(True, "false: no health listener on status.port")
+    enable_deprecated_varz_healthz_endpoints: bool = later(False, "no /varz yet")
+    tls: StatusTls = key(StatusTls)
+    routes: StatusRoutes = key(StatusRoutes)
+
+
+@dataclass
+class NatsHost:
+    hostname: str = key("")
+    port: Uint16 = key(4222)
+
+
+@dataclass
+class Nats:
+    hosts: list[NatsHost] = key([NatsHost("localhost", Uint16(4222))])
+    user: str = key("")
+    pass_: str = key("", secret=True)
+    tls_enabled: bool = later(False, NO_TLS)
+    ca_certs: Pem = later("", NO_TLS)
+    cert_chain: Pem = later("", NO_TLS)
+    private_key: Pem = later("", NO_TLS, secret=True)
+
+
+@dataclass
+class LogFormat:
+    timestamp: str = key("unix-epoch", 'only "rfc3339" is special; anything else is epoch seconds')
+
+
+@dataclass
+class Logging:
+    syslog: str = key("", 'prefix of the log\'s "source"; empty means gorouter.stdout')
+    syslog_addr: str = later("127.0.0.1:514", "no syslog yet")
+    syslog_network: str = later("udp", "no syslog yet")
+    syslog_truncate: int = later(0, "no syslog yet")
+    level: str = key("debug", choices=("debug", "info", "warn", "error", "dpanic", "panic", "fatal"))
+    loggregator_enabled: bool = later(False, NO_METRON)
+    metron_address: str = later("localhost:3457", NO_METRON)
+    disable_log_forwarded_for: bool = key(False, 'x_forwarded_for:"-" in the access log')
+    disable_log_source_ip: bool = key(False, 'client address "-" in the access log')
+    redact_query_params: str = later("none", "queries are logged as they came", choices=("none", "all", "hash"))
+    enable_attempts_details: bool = later(False, "older than extra_access_log_fields")
+    extra_access_log_fields: list[str] = later([], "no extra fields yet")
+    format: LogFormat = key(LogFormat)
+
+
+@dataclass
+class Meters:
+    route_lookup_time_histogram_buckets: list[float] = later(
+        [10000.0 * n for n in range(1, 11)], "the data plane's own bounds are used"
+    )
+    gorouter_time_histogram_buckets: list[float] = later(
+        [1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 50.0, 100.0, 500.0, 1000.0], "the data plane's own bounds are used"
+    )
+    route_registration_latency_histogram_buckets: list[float] = later(
+        [0.1, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0], "the data plane's own bounds are used"
+    )
+    routing_response_latency_histogram_buckets: list[float] = later(
+        [1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 50.0, 100.0, 500.0, 1000.0], "the data plane's own bounds are used"
+    )
+    http_latency_histogram_buckets: list[float] = later(
+        [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6], "the data plane's own bounds are used"
+    )
+
+
+@dataclass
+class Prometheus:
+    enabled: bool = key(False, "/metrics on 127.0.0.1")
+    port: Uint16 = key(0, "equal to status.routes.port: /metrics shares that listener")
+    cert_path: str = later("", NO_TLS)
+    key_path: str = later("", NO_TLS)
+    ca_path: str = later("", NO_TLS)
+    meters: Meters = key(Meters)
+
+
+@dataclass
+class Tracing:
+    enable_zipkin: bool = later(False, NO_TRACING)
+    enable_w3c: bool = later(False, NO_TRACING)
+    w3c_tenant_id: str = later("", NO_TRACING)
+
+
+@dataclass
+class AccessLog:
+    file: str = key("", 'path, appended to; "-" is standard output, empty none')
+    enable_streaming: bool = later(False, "no syslog yet")
+
+
+@dataclass
+class CertKey:
+    cert_chain: Pem = later("", NO_TLS)
+    private_key: Pem = later("", NO_TLS, secret=True)
+
+
+@dataclass
+class CertSubject:
+    country: list[str] = later([], NO_TLS)
+    organization: list[str] = later([], NO_TLS)
+    organizational_unit: list[str] = later([], NO_TLS)
+    common_name: str = later("", NO_TLS)
+    serial_number: str = later("", NO_TLS)
+    locality: list[str] = later([], NO_TLS)
+    province: list[str] = later([], NO_TLS)
+    street_address: list[str] = later([], NO_TLS)
+    postal_code: list[str] = later([], NO_TLS)
+
+
+@dataclass
+class CertRule:
+    issuer_in_chain: CertSubject = key(CertSubject)
+    valid_cert_subjects: list[CertSubject] = later([], NO_TLS)
+
+
+@dataclass
+class OAuth:
+    token_endpoint: str = later("", NO_ROUTING_API)
+    port: Uint16 = later(0, NO_ROUTING_API)
+    skip_ssl_validation: bool = later(False, NO_ROUTING_API)
+    client_name: str = later("", NO_ROUTING_API)
+    client_secret: str = later("", NO_ROUTING_API, secret=True)
+    ca_certs: str = later("", NO_ROUTING_API + "; a path")
+
+
+@dataclass
+class RoutingApi:
+    uri: str = later("", NO_ROUTING_API)
+    port: int = later(0, NO_ROUTING_API)
+    auth_disabled: bool = later(False, NO_ROUTING_API)
+    ca_certs: Pem = later("", NO_ROUTING_API)
+    cert_chain: Pem = later("", NO_ROUTING_API)
+    private_key: Pem = later("", NO_ROUTING_API, secret=True)
+
+
+@dataclass
+class RouteServices:
+    max_attempts: int = later(0, NO_ROUTE_SERVICES)
+    strict_signature_validation: bool = later(False, NO_ROUTE_SERVICES)
+    enable_websockets: bool = later(True, NO_ROUTE_SERVICES)
+    cert_chain: Pem = later("", NO_ROUTE_SERVICES)
+    private_key: Pem = later("", NO_ROUTE_SERVICES, secret=True)
+
+
+@dataclass
+class Backends:
+    max_attempts: int = key(0, "instances tried per request; 0 counts as 1")
+    max_conns: int = later(0, "requests per instance are not limited yet")
+    cert_chain: Pem = later("", NO_TLS)
+    private_key: Pem = later("", NO_TLS, secret=True)
+
+
+@dataclass
+class HeaderNameValue:
+    name: str = later("", "no response rewriting yet")
+    value: str = later("", "no response rewriting yet")
+
+
+@dataclass
+class ResponseRewrite:
+    add_headers_if_not_present: list[HeaderNameValue] = later([], "no response rewriting yet")
+    remove_headers: list[HeaderNameValue] = later([], "no response rewriting yet")
+
+
+@dataclass
+class HttpRewrite:
+    responses: ResponseRewrite = key(ResponseRewrite)
+
+
+@dataclass
+class Own:
+    """The `gorouter_py` section: what gorouter has no key for."""
+
+    host: str = key("0.0.0.0", "address the main and the health port listen on")
+    snapshot_file: str = key("", "routes are kept in this file for a start while NATS is away")
+    snapshot_interval: Seconds = key(10.0, "how often the snapshot is written, if routes changed")
+    nats_optional: bool = key(False, "true: serve without NATS, keep trying to reach it")
+    nats_credentials_file: str = key("", "NATS .creds file (JWT and seed)")
+    retry_idempotent: bool = key(True, "repeat body-less GET, HEAD, OPTIONS, TRACE on another instance once")
+    max_connections: int = key(0, "client connections in all; 0: bounded by descriptors")
+    body_timeout: Seconds = key(0.0, "silence within a request body, or of a client that does not read; 0: none")
+    tunnel_timeout: Seconds = key(0.0, "silence on a websocket or other upgraded connection; 0: none")
+    upstream_idle_timeout: Seconds = key(90.0, "how long an idle connection to an instance is kept")
+
+
+@dataclass
+class Config:
+    """The whole file, typed. Built by config.load, changed by nobody after run() has started."""
+
+    status: Status = key(Status)
+    nats: Nats = key(Nats)
+    nats_client_ping_interval: Seconds = key(20.0)
+    logging: Logging = key(Logging)
+    port: Uint16 = key(8081, "the front door")
+    prometheus: Prometheus = key(Prometheus)
+    index: int = key(0, "of this router among its peers; part of its id")
+    zone: str = later("", "no preference of zones yet")
+    go_max_procs: int = key(-1, "worker threads; -1: one per CPU")
+    tracing: Tracing = key(Tracing)
+    trace_key: str = later("", "no X-Vcap-Trace yet")
+    access_log: AccessLog = key(AccessLog)
+    debug_addr: str = later("", "no debug server")
+    enable_proxy: bool = later(False, "no PROXY protocol yet")
+    enable_ssl: bool = later(False, NO_TLS)
+    ssl_port: Uint16 = later(443, NO_TLS)
+    disable_http: bool = later(False, NO_TLS)
+    enable_http2: bool = later(True, "HTTP/1.1 alone so far")
+    enable_http1_concurrent_read_write: bool = later(False, "always on: bodies stream both ways at once")
+    tls_pem: list[CertKey] = later([], NO_TLS)
+    ca_certs: list[Pem] = later([], NO_TLS)
+    client_ca_certs: Pem = later("", NO_TLS)
+    only_trust_client_ca_certs: bool = later(False, NO_TLS)
+    client_cert_validation: str = later("", NO_TLS, choices=("none", "request", "require"))
+    enable_verify_client_certificate_metadata: bool = later(False, NO_TLS)
+    verify_client_certificate_metadata: list[CertRule] = later([], NO_TLS)
+    skip_ssl_validation: bool = later(False, NO_ROUTE_SERVICES)
+    cipher_suites: str = later("", NO_TLS)
+    min_tls_version: str = later("", NO_TLS, choices=("TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3"))
+    max_tls_version: str = later("", NO_TLS, choices=("TLSv1.2", "TLSv1.3"))
+    tls_handshake_timeout: Seconds = later(10.0, NO_TLS)
+    forwarded_client_cert: str = later(
+        "always_forward", NO_TLS, choices=("always_forward", "forward", "sanitize_set")
+    )
+    force_forwarded_proto_https: bool = key(False)
+    sanitize_forwarded_proto: bool = key(False)
+    hop_by_hop_headers_to_filter: list[str] = later([], "no filter list yet")
+    isolation_segments: list[str] = key([])
+    routing_table_sharding_mode: str = key("all", choices=("all", "segments", "shared-and-segments"))
+    load_balancer_healthy_threshold: Seconds = later(0.0, PARSED_ONLY)
+    publish_start_message_interval: Seconds = later(30.0, PARSED_ONLY)
+    suspend_pruning_if_nats_unavailable: bool = key(False)
+    prune_stale_droplets_interval: Seconds = key(30.0, "0s: no pruning")
+    droplet_stale_threshold: Seconds = key(120.0, "raised to start_response_delay_interval if smaller")
+    publish_active_apps_interval: Seconds = later(0.0, "router.active_apps is not published yet")
+    start_response_delay_interval: Seconds = key(5.0, "main ports stay closed this long while routes arrive")
+    endpoint_timeout: Seconds = key(60.0, "one attempt, bodies included; 0s: none")
+    endpoint_dial_timeout: Seconds = key(5.0)
+    websocket_dial_timeout: Seconds = later(0.0, PARSED_ONLY + "; default endpoint_dial_timeout")
+    endpoint_keep_alive_probe_interval: Seconds = later(1.0, "the kernel's interval is used")
+    route_services_timeout: Seconds = later(60.0, NO_ROUTE_SERVICES)
+    frontend_idle_timeout: Seconds = key(900.0, "an idle client connection is closed after this; 0s: never")
+    read_header_timeout: Seconds = key(0.0, "first byte of a request head to its last; 0s: none")
+    route_latency_metric_muzzle_duration: Seconds = later(20.0, NO_METRON)
+    drain_wait: Seconds = key(0.0, "still serving, health already 503")
+    drain_timeout: Seconds = key(0.0, "default endpoint_timeout")
+    secure_cookies: bool = key(False)
+    sticky_session_cookie_names: list[str] = key(["JSESSIONID"])
+    sticky_sessions_for_auth_negotiate: bool = later(False, "not yet")
+    healthcheck_user_agent: str = key("HTTP-Monitor/1.1", "answered like /health on the main port; exact match")
+    oauth: OAuth = key(OAuth)
+    routing_api: RoutingApi = key(RoutingApi)
+    route_services_secret: str = later("", NO_ROUTE_SERVICES, secret=True)
+    route_services_secret_decrypt_only: str = later("", NO_ROUTE_SERVICES, secret=True)
+    route_services_recommend_https: bool = later(False, NO_ROUTE_SERVICES)
+    route_services_hairpinning: bool = later(False, NO_ROUTE_SERVICES)
+    route_services_hairpinning_allowlist: list[str] = later([], NO_ROUTE_SERVICES)
+    route_services_internal_server_port: Uint16 = later(7070, NO_ROUTE_SERVICES)
+    route_services: RouteServices = key(RouteServices)
+    backends: Backends = key(Backends)
+    extra_headers_to_log: list[str] = later([], "not in the access log yet")
+    token_fetcher_max_retries: Uint32 = later(3, NO_ROUTING_API)
+    token_fetcher_retry_interval: Seconds = later(5.0, NO_ROUTING_API)
+    token_fetcher_expiration_buffer_time: int = later(30, NO_ROUTING_API)
+    pid_file: str = later("", PARSED_ONLY)
+    balancing_algorithm: str = later(
+        "round-robin", "round robin alone so far", choices=("round-robin", "least-connection")
+    )
+    balancing_algorithm_az_preference: str = later(
+        "none", "no preference of zones yet", choices=("none", "locally-optimistic")
+    )
+    disable_keep_alives: bool = key(True, "one connection to the instance per request")
+    max_idle_conns: int = later(100, "only the number per host counts")
+    max_idle_conns_per_host: int = key(2, "idle connections kept per instance and worker")
+    max_header_bytes: int = key(0, "request head; 0 and at most 1 MiB; older name of max_request_header_bytes")
+    max_request_header_bytes: int = key(0, "request head; 0 and at most 1 MiB")
+    max_response_header_bytes: int = later(0, "the limit of request heads counts")
+    max_request_headers: int = later(0, "bounded by bytes alone")
+    max_response_headers: int = later(0, "bounded by bytes alone")
+    keep_alive_100_continue_requests: bool = later(False, "not yet")
+    http_rewrite: HttpRewrite = key(HttpRewrite)
+    empty_pool_response_code_503: bool = key(False)
+    empty_pool_timeout: Seconds = key(0.0, "how long a route without instances is kept for its 503")
+    html_error_template_file: str = later("", "errors are plain text")
+    per_request_metrics_reporting: bool = later(True, NO_METRON)
+    enable_envelope_v1_metrics: bool = later(True, NO_METRON)
+    send_http_start_stop_server_event: bool = later(True, NO_METRON)
+    send_http_start_stop_client_event: bool = later(True, NO_METRON)
+    per_app_prometheus_http_metrics_reporting: bool = later(False, "histograms are per route")
+    healthcheck_poll_interval: Seconds = later(10.0, PARSED_ONLY)
+    healthcheck_timeout: Seconds = later(5.0, PARSED_ONLY)
+    gorouter_py: Own = key(Own)
+
+
+@dataclass(frozen=True)
+class StaticRoute:
+    """A route given on the command line: `uri` ("host[/path]") is served by `host`:`port`; host may be a name."""
+
+    uri: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One key: its dotted path ("tls_pem[].cert_chain" within lists), its type, and what `key` was told."""
+
+    path: str
+    type: Any
+    default: object
+    note: str
+    now: bool
+    secret: bool
+    choices: tuple[str, ...]
+
+
+def rows(section: type = Config, prefix: str = "") -> Iterator[Row]:
+    """Every leaf key in the order of the file."""
+    hints = get_type_hints(section)
+    for field in dataclasses.fields(section):
+        path = prefix + file_name(field.name)
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from rows(hint, path + ".")
+            continue
+        item = get_args(hint)[0] if get_origin(hint) is list else None
+        if item is not None and dataclasses.is_dataclass(item):
+            yield from rows(item, path + "[].")
+            continue
+        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+        yield Row(path, hint, default, **field.metadata)
+
+
+def file_name(attribute: str) -> str:
+    """The name in the file of a field: `pass_` is "pass"."""
+    return attribute.rstrip("_")
