@@ -8,6 +8,7 @@ cdef enum:
     HEAD_BYTES_MAX = 1048576    # gorouter's own limit on a request head, 1 MiB
     FIELDS_FIRST = 48           # fields of a head that fit its first index slab (48 * 16 bytes)
     FIELDS_MAX = 4096           # more fields than this in one head is an attack: 431
+    METHOD_MAX = 64             # the longest registered method has 17 octets
     TARGET_MAX = 65536          # longest request target: 414
     SLAB_SMALL = 1024           # field indexes, small answers
     SLAB_HEAD = 4096            # first buffer of a connection that has something to say
@@ -17,6 +18,7 @@ cdef enum:
     BUF_GLOBAL_MAX = 268435456  # bytes in buffers over 16 KiB, all workers: then 431 / 503
     OUT_HIGH = 65536            # unsent bytes of a connection above which its source pauses
     CHUNK_LINE_MAX = 256        # chunk size and extensions
+    CHUNK_WASTE_MAX = 16384     # chunk framing beyond 16 octets a chunk and twice the data (Go's bound, CVE-2023-39326)
     TRAILER_BYTES_MAX = 16384   # trailer section of one message
     INTERIM_MAX = 100           # 1xx answers before a final one: then 502
     INTERIM_BYTES_MAX = 65536   # and their bytes

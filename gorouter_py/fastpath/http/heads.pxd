@@ -24,7 +24,10 @@ cdef extern from "names.h" nogil:
         N_UPGRADE "DP_N_UPGRADE"
         N_KEEP_ALIVE "DP_N_KEEP_ALIVE"
         N_PROXY_CONNECTION "DP_N_PROXY_CONNECTION"
+        N_PROXY_AUTHENTICATE "DP_N_PROXY_AUTHENTICATE"
+        N_PROXY_AUTHORIZATION "DP_N_PROXY_AUTHORIZATION"
         N_PROXY "DP_N_PROXY"
+        N_HTTP2_SETTINGS "DP_N_HTTP2_SETTINGS"
         N_EXPECT "DP_N_EXPECT"
         N_COOKIE "DP_N_COOKIE"
         N_SET_COOKIE "DP_N_SET_COOKIE"
@@ -42,6 +45,7 @@ cdef extern from "names.h" nogil:
         N_X_CF_INSTANCEID "DP_N_X_CF_INSTANCEID"
         N_X_CF_INSTANCEINDEX "DP_N_X_CF_INSTANCEINDEX"
         N_X_CF_APP_INSTANCE "DP_N_X_CF_APP_INSTANCE"
+        N_X_CF_PROCESS_INSTANCE "DP_N_X_CF_PROCESS_INSTANCE"
         N_X_CF_PROXY_SIGNATURE "DP_N_X_CF_PROXY_SIGNATURE"
         N_X_CF_ROUTERERROR "DP_N_X_CF_ROUTERERROR"
         N_COUNT "DP_N_COUNT"
@@ -85,6 +89,34 @@ cdef enum HeadFlag:
     F_HAS_LENGTH = 1024     # a Content-Length line is there (also on HEAD and 304 answers)
     F_SETS_COOKIE = 2048
 
+# What is wrong with a message; every parser of this layer returns these (-17 to -63) besides PARTIAL.
+cdef enum ParseFault:
+    P_REQ_LINE = -17            # request line is not METHOD SP TARGET SP VERSION CRLF (HTTP/0.9, extra spaces)
+    P_METHOD = -18              # method is not a token, or longer than limits.METHOD_MAX
+    P_TARGET = -19              # a form or a character the request target may not have
+    P_TARGET_TOO_LONG = -20     # longer than limits.TARGET_MAX: 414
+    P_VERSION = -21             # well-formed, but neither HTTP/1.1 nor HTTP/1.0: 505
+    P_FIELD_NAME = -22          # empty name, a character outside token, or white space before the colon
+    P_FIELD_VALUE = -23         # NUL or another control in a field value
+    P_BARE_LF = -24             # LF without CR before it
+    P_BARE_CR = -25             # CR without LF behind it
+    P_OBS_FOLD = -26            # a field line that starts with white space
+    P_HOST_MISSING = -27        # HTTP/1.1 request without Host
+    P_HOST_DUPLICATE = -28      # more than one Host line
+    P_HOST_INVALID = -29        # Host or authority is not uri-host [":" port]
+    P_LENGTH_INVALID = -30      # Content-Length empty, signed, listed, repeated or over 2^63 - 1
+    P_LENGTH_AND_CODING = -31   # Content-Length and Transfer-Encoding together
+    P_CODING_UNKNOWN = -32      # Transfer-Encoding other than one single chunked
+    P_CODING_OLD_VERSION = -33  # Transfer-Encoding in HTTP/1.0
+    P_TOO_MANY_FIELDS = -34     # more field lines than Head.cap: 431 once cap is limits.FIELDS_MAX
+    P_RESP_LINE = -35           # status line is not HTTP/1.x SP 3DIGIT [SP reason] CRLF
+    P_CHUNK_SIZE = -36          # chunk size missing, not hex, or over 2^63 - 1
+    P_CHUNK_EXT = -37           # bad chunk extension, or more of them than data justifies
+    P_CHUNK_END = -38           # chunk line or chunk data not ended by CRLF
+    P_TRAILER = -39             # trailer section with bad syntax or a name that may not stand there
+    P_TRAILER_TOO_LONG = -40    # longer than limits.TRAILER_BYTES_MAX
+    P_LAST = -40
+
 cdef struct Field:          # 16 bytes
     u32 name
     u32 value               # without the white space around it
@@ -109,7 +141,7 @@ cdef struct Head:
     u16 method_len          # the method starts at 0
     u32 target              # as received, byte for byte
     u32 target_len
-    u32 path                # origin form: target from its first '/', without query; '*' for OPTIONS *
+    u32 path                # origin form: without query, always from a '/'; '*' for OPTIONS *; empty for CONNECT
     u32 path_len
     u32 host                # effective authority: the target's in absolute form, else Host's value
     u32 host_len
@@ -148,3 +180,64 @@ cdef inline Span get(const Head *h, u32 id) noexcept nogil:
 # Where line i ends (just behind its CRLF).
 cdef inline u32 line_end(const Head *h, u32 i) noexcept nogil:
     return h.fields[i + 1].name if i + 1 < h.nfields else h.len - 2
+
+# The row in names that can match a name of n bytes, told by its length and one or two characters.
+cdef inline u32 _candidate(const char *p, u32 n) noexcept nogil:
+    cdef u8 c = dp.lower(p[0])
+    if n == 2:
+        return N_TE
+    elif n == 4:
+        return N_HOST if c == c'h' else N_DATE
+    elif n == 5:
+        return N_PROXY
+    elif n == 6:
+        return N_COOKIE if c == c'c' else N_EXPECT
+    elif n == 7:
+        return N_REFERER if c == c'r' else (N_UPGRADE if c == c'u' else N_TRAILER)
+    elif n == 10:
+        if c == c'c':
+            return N_CONNECTION
+        if c == c'u':
+            return N_USER_AGENT
+        return N_SET_COOKIE if c == c's' else N_KEEP_ALIVE
+    elif n == 13:
+        return N_AUTHORIZATION
+    elif n == 14:
+        return N_CONTENT_LENGTH if c == c'c' else N_HTTP2_SETTINGS
+    elif n == 15:
+        if c == c'i':
+            return N_IDEMPOTENCY_KEY
+        c = dp.lower(p[2])
+        return N_X_FORWARDED_FOR if c == c'f' else (N_X_REQUEST_START if c == c'r' else N_X_CF_INSTANCEID)
+    elif n == 16:
+        return N_PROXY_CONNECTION if c == c'p' else N_X_CF_ROUTERERROR
+    elif n == 17:
+        if c == c't':
+            return N_TRANSFER_ENCODING
+        c = dp.lower(p[2])
+        if c == c'f':
+            return N_X_FORWARDED_PROTO
+        if c == c'v':
+            return N_X_VCAP_REQUEST_ID
+        return N_X_IDEMPOTENCY_KEY if c == c'i' else N_X_CF_APP_INSTANCE
+    elif n == 18:
+        if c == c'p':
+            return N_PROXY_AUTHENTICATE
+        return N_X_CF_APPLICATIONID if dp.lower(p[5]) == c'a' else N_X_CF_INSTANCEINDEX
+    elif n == 19:
+        return N_PROXY_AUTHORIZATION
+    elif n == 20:
+        return N_X_CF_PROXY_SIGNATURE
+    elif n == 21:
+        return N_X_CF_PROCESS_INSTANCE
+    return N_OTHER
+
+# The id of a field name in any case, N_OTHER for one that is not in names.h.
+cdef inline u32 name_id(const char *p, u32 n) noexcept nogil:
+    cdef u32 id
+    if n == 0:
+        return N_OTHER
+    id = _candidate(p, n)
+    if id != N_OTHER and names[id].len == n and dp.ieq(p, names[id].text, n):
+        return id
+    return N_OTHER
