@@ -35,3 +35,4 @@ cdef enum:
     SERIES_MAX = 2048           # routes with a series of their own; the rest share one
     HIST_BUCKETS = 96           # log-linear latency buckets: four an octave from 64 us to 15 minutes
     COOKIE_NAMES_MAX = 16       # names in sticky_session_cookie_names
+    RETIRED_MAX = 1048576       # table objects waiting for a worker that does not move: publishing pauses (24 MiB of notes)
