@@ -5,18 +5,17 @@ secret, and a note. `rows()` walks them for the reader, for `check` and for docs
 
 Units: a field of type Seconds holds float seconds, written in the file as a Go duration ("5s"). Names that are Python
 keywords end in "_" here and not in the file. Defaults are those of `gorouter -c`; `serve` changes some of them
-(config.serve_defaults). No rule and no reading here.
+(config.SERVE_DEFAULTS). No rule and no reading here.
 """
+# ruff: noqa: RUF009  (key and later return dataclasses.field)
 
+import copy
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NewType, get_args, get_origin, get_type_hints
+from typing import Any, Protocol, get_args, get_origin, get_type_hints
 
-Seconds = NewType("Seconds", float)
-Uint16 = NewType("Uint16", int)
-Uint32 = NewType("Uint32", int)
-Pem = NewType("Pem", str)
+from gorouter_py.component import LEVELS, Pem, Problem, Seconds, Uint, Uint16, Uint32
 
 NO_TLS = "TLS is not served yet"
 NO_METRON = "logs and metrics go to files and Prometheus"
@@ -37,7 +36,7 @@ def key(
     """A field that is a key of the file. Lists and dicts given as default are copied for each Config."""
     meta = {"note": note, "now": now, "secret": secret, "choices": choices}
     if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=meta)
+        return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=meta)
     if isinstance(default, type) and dataclasses.is_dataclass(default):
         return dataclasses.field(default_factory=default, metadata=meta)
     return dataclasses.field(default=default, metadata=meta)
@@ -100,7 +99,7 @@ class Logging:
     syslog_addr: str = later("127.0.0.1:514", "no syslog yet")
     syslog_network: str = later("udp", "no syslog yet")
     syslog_truncate: int = later(0, "no syslog yet")
-    level: str = key("debug", choices=("debug", "info", "warn", "error", "dpanic", "panic", "fatal"))
+    level: str = key("debug", choices=LEVELS)
     loggregator_enabled: bool = later(False, NO_METRON)
     metron_address: str = later("localhost:3457", NO_METRON)
     disable_log_forwarded_for: bool = key(False, 'x_forwarded_for:"-" in the access log')
@@ -133,7 +132,7 @@ class Meters:
 @dataclass
 class Prometheus:
     enabled: bool = key(False, "/metrics on 127.0.0.1")
-    port: Uint16 = key(0, "equal to status.routes.port: /metrics shares that listener")
+    port: Uint16 = key(0, "0 or status.routes.port: /metrics shares that listener")
     cert_path: str = later("", NO_TLS)
     key_path: str = later("", NO_TLS)
     ca_path: str = later("", NO_TLS)
@@ -258,7 +257,7 @@ class Config:
     logging: Logging = key(Logging)
     port: Uint16 = key(8081, "the front door")
     prometheus: Prometheus = key(Prometheus)
-    index: int = key(0, "of this router among its peers; part of its id")
+    index: Uint = key(0, "of this router among its peers; part of its id")
     zone: str = later("", "no preference of zones yet")
     go_max_procs: int = key(-1, "worker threads; -1: one per CPU")
     tracing: Tracing = key(Tracing)
@@ -380,21 +379,32 @@ class Row:
 
 def rows(section: type = Config, prefix: str = "") -> Iterator[Row]:
     """Every leaf key in the order of the file."""
-    hints = get_type_hints(section)
+    types = hints(section)
     for field in dataclasses.fields(section):
         path = prefix + file_name(field.name)
-        hint = hints[field.name]
-        if dataclasses.is_dataclass(hint):
-            yield from rows(hint, path + ".")
-            continue
-        item = get_args(hint)[0] if get_origin(hint) is list else None
-        if item is not None and dataclasses.is_dataclass(item):
-            yield from rows(item, path + "[].")
-            continue
-        default = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
-        yield Row(path, hint, default, **field.metadata)
+        kind = types[field.name]
+        item = get_args(kind)[0] if get_origin(kind) is list else None
+        if dataclasses.is_dataclass(kind):
+            yield from rows(types[field.name], path + ".")
+        elif dataclasses.is_dataclass(item):
+            yield from rows(get_args(kind)[0], path + "[].")
+        else:
+            make = field.default_factory
+            default = field.default if make is dataclasses.MISSING else make()
+            yield Row(path, kind, default, **field.metadata)
 
 
 def file_name(attribute: str) -> str:
     """The name in the file of a field: `pass_` is "pass"."""
     return attribute.rstrip("_")
+
+
+def hints(section: type) -> dict[str, Any]:
+    """Types of the fields of a section, by attribute."""
+    return get_type_hints(section)
+
+
+class Report(Protocol):
+    """Makes a Problem of a key: its path, gorouter's words, what would be valid, and our words if they differ."""
+
+    def __call__(self, path: str, go: str, valid: str = "", text: str = "") -> Problem: ...

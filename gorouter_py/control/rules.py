@@ -1,0 +1,147 @@
+"""Rules between the values of a configuration, in the order gorouter checks them and with its words in `Problem.go`.
+
+Only what text can tell: whether a certificate fits its key is found where it is loaded. Rules of our own (no negative
+durations, what would be unsafe while a feature is missing) come last.
+"""
+
+import re
+from collections.abc import Iterator
+
+from gorouter_py.component import Problem, Reading, Seconds, format_duration, nearest
+from gorouter_py.control import keys
+from gorouter_py.control.keys import Config
+
+# gorouter: the OpenSSL names it knows; of RFC names it takes all that Go has
+_SUITES = ("RC4-SHA", "AES128-SHA", "AES256-SHA", "AES128-SHA256", "AES128-GCM-SHA256", "AES256-GCM-SHA384")
+CIPHERS = (
+    *_SUITES,
+    "DES-CBC3-SHA",
+    "ECDHE-RSA-DES-CBC3-SHA",
+    *(f"ECDHE-{key}-{suite}" for key in ("ECDSA", "RSA") for suite in (*_SUITES, "CHACHA20-POLY1305")),
+)
+_PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s+[A-Za-z0-9+/=\s]+-----END \1-----")
+
+_CHOICES = (
+    ("balancing_algorithm", "Invalid load balancing algorithm {value}. Allowed values are [{all}]"),
+    ("balancing_algorithm_az_preference", "Invalid load balancing AZ preference {value}. Allowed values are [{all}]"),
+    ("forwarded_client_cert", "Invalid forwarded client cert mode: {value}. Allowed values are [{all}]"),
+    ("routing_table_sharding_mode", "Invalid sharding mode: {value}. Allowed values are [{all}]"),
+    ("logging.redact_query_params", "Invalid query param redaction mode: {value}. Allowed values are [{all}]"),
+    ("logging.level", "unknown log level: {value}"),
+)
+
+
+def broken(config: Config, reading: Reading) -> Iterator[Problem]:
+    """Every broken rule, with the place of its key in the file."""
+    table = {row.path: row for row in keys.rows()}
+
+    def problem(path: str, go: str, valid: str = "", text: str = "") -> Problem:
+        return Problem(reading.mark(path), path, text or go, valid, go)
+
+    def chosen(path: str, go: str) -> Iterator[Problem]:
+        value, choices = _value(config, path), table[path].choices
+        if value not in choices:
+            guess = nearest(str(value), list(choices))
+            valid = f"valid: {', '.join(choices)}" + (f" (did you mean {guess}?)" if guess else "")
+            yield problem(path, go.format(value=value, all=" ".join(choices)), valid, f"{value!r} is not known")
+
+    if config.enable_ssl:
+        yield from _front_tls(config, problem)
+    elif config.disable_http:
+        go = "neither http nor https listener is enabled: router.enable_ssl: false, router.disable_http: true"
+        yield problem("disable_http", go)
+    yield from _health(config, problem)
+    for path, go in _CHOICES[:2]:
+        yield from chosen(path, go)
+    if config.load_balancer_healthy_threshold < 0:
+        threshold = format_duration(config.load_balancer_healthy_threshold)
+        yield problem("load_balancer_healthy_threshold", f"Invalid load balancer healthy threshold: {threshold}")
+    for path, go in _CHOICES[2:]:
+        yield from chosen(path, go)
+    if config.routing_table_sharding_mode == "segments" and not config.isolation_segments:
+        go = "Expected isolation segments; routing table sharding mode set to segments and none provided."
+        yield problem("routing_table_sharding_mode", go, "list them under isolation_segments")
+    for number, pem in enumerate(config.ca_certs):
+        if not _has_block(pem, "CERTIFICATE"):
+            path = f"ca_certs[{number}]"
+            yield problem(path, f"Error while adding {number} cert in CACerts to gorouter's cert pool", "write a PEM")
+    for path, row in table.items():
+        if row.type is Seconds and path != "load_balancer_healthy_threshold":
+            seconds = _value(config, path)
+            if isinstance(seconds, float) and seconds < 0:
+                yield problem(path, f"{format_duration(seconds)} is negative", "valid: 0s or more")
+    yield from _not_yet(config, problem)
+
+
+def _front_tls(config: Config, problem: keys.Report) -> Iterator[Problem]:
+    if config.client_cert_validation not in ("none", "request", "require"):
+        go = "router.client_cert_validation must be one of 'none', 'request' or 'require'."
+        yield problem("client_cert_validation", go)
+    if config.min_tls_version not in ("", "TLSv1.0", "TLSv1.1", "TLSv1.2", "TLSv1.3"):
+        go = 'router.min_tls_version should be one of "", "TLSv1.3", "TLSv1.2", "TLSv1.1", "TLSv1.0"'
+        yield problem("min_tls_version", go)
+    if config.max_tls_version not in ("", "TLSv1.2", "TLSv1.3"):
+        yield problem("max_tls_version", 'router.max_tls_version should be one of "TLSv1.2" or "TLSv1.3"')
+    if not config.tls_pem:
+        yield problem("tls_pem", "router.tls_pem must be provided if router.enable_ssl is set to true")
+    for number, pair in enumerate(config.tls_pem):
+        if not pair.cert_chain or not pair.private_key:
+            go = "Error parsing PEM blocks of router.tls_pem, missing cert or key."
+            yield problem(f"tls_pem[{number}]", go, "give cert_chain and private_key")
+            continue
+        for name, kind in (("cert_chain", "CERTIFICATE"), ("private_key", "PRIVATE KEY")):
+            if not _has_block(getattr(pair, name), kind):
+                go = f"Error loading key pair: tls: failed to find any PEM data in {name} input"
+                yield problem(f"tls_pem[{number}].{name}", go, f"write a PEM block -----BEGIN {kind}-----")
+    if not config.cipher_suites:
+        yield problem("cipher_suites", "must specify list of cipher suite when ssl is enabled")
+    for name in config.cipher_suites.split(":") if config.cipher_suites else ():
+        if name not in CIPHERS and not re.fullmatch(r"TLS_[A-Z0-9_]+", name):
+            go = f"Invalid cipher string configuration: {name}, please choose from [{' '.join(CIPHERS)}]"
+            guess = nearest(name, list(CIPHERS))
+            valid = f"did you mean {guess}?" if guess else ""
+            yield problem("cipher_suites", go, valid, f"{name!r} is no cipher suite")
+    required = config.client_cert_validation in ("request", "require")
+    if config.only_trust_client_ca_certs and required and not config.client_ca_certs:
+        go = (
+            "router.client_ca_certs cannot be empty if router.only_trust_client_ca_certs is 'true' and "
+            "router.client_cert_validation is set to 'request' or 'require'."
+        )
+        yield problem("only_trust_client_ca_certs", go)
+
+
+def _health(config: Config, problem: keys.Report) -> Iterator[Problem]:
+    tls = config.status.tls
+    if tls.certificate and not tls.key:
+        yield problem("status.tls", "router.status.tls.key must be provided")
+    if tls.key and not tls.certificate:
+        yield problem("status.tls", "router.status.tls.certificate must be provided")
+    if tls.certificate and tls.key and tls.port == 0:
+        yield problem("status.tls.port", "router.status.tls.port must not be 0")
+    if not config.status.enable_nontls_health_checks and not tls.certificate:
+        go = "Neither TLS nor non-TLS health endpoints are enabled. Refusing to start gorouter."
+        yield problem("status.enable_nontls_health_checks", go)
+
+
+def _not_yet(config: Config, problem: keys.Report) -> Iterator[Problem]:
+    """Refused rather than ignored: to go on without them would send in the clear what was meant to be encrypted."""
+    if config.enable_ssl and config.disable_http:
+        yield problem("disable_http", "TLS is not served yet, and without http nothing would listen")
+    if config.nats.tls_enabled:
+        yield problem("nats.tls_enabled", "NATS over TLS is not available yet", "false, over a private network")
+
+
+def generic(path: str) -> str:
+    """The path of the key's row: "tls_pem[0].cert_chain" is "tls_pem[].cert_chain", "ca_certs[0]" is "ca_certs"."""
+    return re.sub(r"\[\d+\]$", "", re.sub(r"\[\d+\](?=.)", "[]", path))
+
+
+def _value(config: Config, path: str) -> object:
+    value: object = config
+    for part in path.split("."):
+        value = getattr(value, part, None)
+    return value
+
+
+def _has_block(pem: str, kind: str) -> bool:
+    return any(match[1].endswith(kind) for match in _PEM.finditer(pem))
