@@ -40,7 +40,7 @@ def extensions(mode: str) -> list[Extension]:
         flags.append("-fno-sanitize=alignment")  # x86 text scans read unaligned words on purpose
     common = {
         "extra_compile_args": flags,
-        "extra_link_args": link + ["-pthread"],
+        "extra_link_args": [*link, "-pthread"],
         "include_dirs": [f"gorouter_py/fastpath/{layer}" for layer in ("base", "http", "route", "net", "flow")],
         # Flags sit in this file and tables in the .h files: a change there compiles anew as one in a .pxd does.
         "depends": ["setup.py", *sorted(glob("gorouter_py/fastpath/**/*.[hp]*", recursive=True))],
@@ -59,4 +59,5 @@ def main() -> None:
     setup(ext_modules=[] if metadata_only else extensions(mode))
 
 
-main()
+if __name__ == "__main__":
+    main()

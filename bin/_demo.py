@@ -1,8 +1,8 @@
 """Starts the whole system on one machine and keeps it together: NATS, the router, sample apps, their registrars.
 
-bin/run calls it once everything is installed and compiled. One rule: either all children run or none does. Each child is
-its own session (a Ctrl-C reaches this process alone, which then stops them in order), dies with this process, and
-is signalled by its process id only.
+bin/run calls it once everything is installed and compiled. One rule: either all children run or none does. Each
+child is its own session (a Ctrl-C reaches this process alone, which then stops them in order), dies with this
+process, and is signalled by its process id only.
 
 Exit codes: 0 stopped by TERM, or --once succeeded; 130 stopped by Ctrl-C; 1 something failed or ended by itself.
 """
@@ -115,7 +115,8 @@ class Demo:
         while not ready():
             self.check()
             if time.monotonic() > deadline:
-                raise Failed(f"waited {START_DEADLINE_S:.0f} s in vain for {what}; logs are in {relative(self.folder)}/")
+                logs = relative(self.folder)
+                raise Failed(f"waited {START_DEADLINE_S:.0f} s in vain for {what}; logs are in {logs}/")
             await asyncio.sleep(0.05)
 
     def check(self) -> None:
@@ -214,8 +215,10 @@ async def start_apps(demo: Demo, nats_url: str, instances: int) -> None:
             )
         await demo.start(
             f"register-{index}",
-            [sys.executable, "examples/register.py", "--nats", nats_url, "--uri", HOST, "--address", address]
-            + ["--index", str(index), "--instance-id", guid],
+            [
+                *(sys.executable, "examples/register.py", "--nats", nats_url, "--uri", HOST, "--address", address),
+                *("--index", str(index), "--instance-id", guid),
+            ],
         )
         print(f"    instance {index}: {address}", flush=True)
 

@@ -2,8 +2,9 @@
 
     python examples/register.py --nats nats://127.0.0.1:4222 --uri hello.localhost --address 127.0.0.1:9001 --index 0
 
-It publishes router.register at once, whenever a router says router.start, and every --interval seconds (a router forgets an
-instance it has not heard of for two minutes); on TERM or INT it publishes router.unregister and ends with 0.
+It publishes router.register at once, whenever a router says router.start, and every --interval seconds (a router
+forgets an instance it has not heard of for two minutes); on TERM or INT it publishes router.unregister, exit code 0.
+
 """
 
 import argparse
@@ -56,9 +57,8 @@ async def run(options: argparse.Namespace) -> None:
     async def complain(error: Exception) -> None:
         print(f"nats: {error!r}", file=sys.stderr, flush=True)
 
-    bus = await nats.connect(
-        options.nats or ["nats://127.0.0.1:4222"], name="examples/register", max_reconnect_attempts=-1, error_cb=complain
-    )
+    servers = options.nats or ["nats://127.0.0.1:4222"]
+    bus = await nats.connect(servers, name="examples/register", max_reconnect_attempts=-1, error_cb=complain)
 
     async def greet(_: Msg) -> None:
         await bus.publish("router.register", body)

@@ -26,7 +26,8 @@ INSTANCE_ID = os.environ.get("CF_INSTANCE_GUID", "")
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><title>hello, instance {index}</title>
 <style>body {{ font: 16px/1.5 sans-serif; max-width: 50em; margin: 2em auto; padding: 0 1em }}
-td {{ padding: 0 1em 0 0; vertical-align: top; font-family: monospace }} pre {{ background: #eee; padding: .5em }}</style>
+td {{ padding: 0 1em 0 0; vertical-align: top; font-family: monospace }}
+pre {{ background: #eee; padding: .5em }}</style>
 <h1>Hello from instance <span id="instance">{index}</span></h1>
 <p>Reload: the other instance answers (round robin). <a href="/login">Log in</a> and reload: the session stays
 where it began. <a href="/logout">Log out</a> again. {session}</p>
