@@ -1,0 +1,566 @@
+"""The registry: who serves which route, and until when. The one writer of the data plane's route table.
+
+Owns what the table does not hold: the registration of every endpoint, when it goes stale, and host names. An endpoint
+is known by its address "host:port" within a route (gorouter: identity inside a pool). It lives in a *slot*, an index
+into parallel arrays; a route with one endpoint, the usual case, is a bare slot number, so 250,000 routes stay small.
+
+Always true: handles[s] >= 0 if and only if the table holds the endpoint of slot s under that handle;
+NAMED: its handles, one per address of the name, are in _named[s]; UNROUTED: the table does not hold it.
+
+Called on the control thread only. A re-registration that changes nothing costs a comparison and one store. What walks
+everything (prune, export, rows) comes in portions; the caller yields to its loop between them.
+
+Endpoints that this router must not speak to in plain text (tls_port), and routes whose requests must pass a route
+service first, are kept and listed but not routed: to the client such a route is unknown.
+
+Does not: decode messages, resolve names, keep time (the caller passes it), touch files.
+"""
+
+import math
+import socket
+from array import array
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from gorouter_py.control import messages
+from gorouter_py.control.messages import Registration, StaticRegistration
+from gorouter_py.control.throttle import Throttle
+
+NEVER: Final = math.inf
+UNROUTED: Final = -1
+NAMED: Final = -2
+NO_URIS: Final[list[str]] = []
+SCAN_STEP: Final = 8192  # slots looked at in one portion: about 0.5 ms
+CHANGE_STEP: Final = 256  # table changes in one portion: about 1 ms
+ALGORITHMS: Final = frozenset({"", "round-robin", "least-connection", "hash"})
+REJECTED_LINES_PER_S: Final = 10
+
+
+class Table(Protocol):
+    """What the registry needs of the data plane."""
+
+    def add(
+        self, uri: str, ip: str, port: int, *, app: str = "", instance_id: str = "", instance_index: str = ""
+    ) -> int: ...
+    def replace(self, handle: int, *, app: str = "", instance_id: str = "", instance_index: str = "") -> None: ...
+    def remove(self, handle: int, *, keep_empty: bool = False) -> None: ...
+    def drop_empty(self, uri: str) -> bool: ...
+
+
+class Names(Protocol):
+    """What the registry needs of the resolver."""
+
+    def watch(self, host: str) -> tuple[str, ...]: ...
+    def unwatch(self, host: str) -> None: ...
+
+
+class Log(Protocol):
+    """What the registry needs of the component log."""
+
+    def debug(self, message: str, /, **data: Any) -> None: ...
+    def info(self, message: str, /, **data: Any) -> None: ...
+    def warn(self, message: str, /, **data: Any) -> None: ...
+    def error(self, message: str, /, **data: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long endpoints live, and which are taken at all. Durations in seconds."""
+
+    stale_s: float = 120.0
+    suspend_pruning: bool = False  # keep everything while the bus is away
+    keep_empty_s: float = 0.0  # how long a route without endpoints stays in the table; 0: not at all
+    sharding_mode: str = "all"
+    isolation_segments: frozenset[str] = frozenset()
+
+
+@dataclass
+class Counts:
+    """Counters for metrics; they only grow."""
+
+    added: int = 0
+    updated: int = 0
+    unmodified: int = 0
+    unregistered: int = 0
+    pruned: int = 0
+    rejected: int = 0
+    tls_endpoints_unsupported: int = 0
+    route_services_unsupported: int = 0
+
+
+def route_key(uri: str) -> str:
+    """The table's key of a uri (gorouter: lower case, cut at "?", one trailing and one leading "/" removed)."""
+    key = uri.partition("?")[0].lower()
+    if key.endswith("/"):
+        key = key[:-1]
+    return key.removeprefix("/")
+
+
+def is_address(host: str) -> bool:
+    """Whether host is an IPv4 or IPv6 address and not a name."""
+    try:
+        socket.inet_pton(socket.AF_INET6 if ":" in host else socket.AF_INET, host)
+    except (OSError, ValueError):  # ValueError: a NUL within
+        return False
+    return True
+
+
+class Registry:
+    """See the head of the file."""
+
+    def __init__(self, table: Table, names: Names, log: Log, limits: Limits) -> None:
+        self._table = table
+        self._names = names
+        self._log = log
+        self._limits = limits
+        self._facts: list[Registration | None] = []  # per slot
+        self._keys: list[str] = []
+        self._until = array("d")  # monotonic seconds
+        self._handles = array("q")
+        self._free: list[int] = []
+        self._pools: dict[str, int | dict[str, int]] = {}  # route key -> slot, or address -> slot
+        self._spelling: dict[str, str] = {}  # keys whose uri came in other spelling: it makes the cookies' Path
+        self._named: dict[int, dict[str, int]] = {}  # slot -> ip -> handle
+        self._by_name: dict[str, set[int]] = {}  # host name -> slots
+        self._empty: dict[str, float] = {}  # routes kept without endpoints -> when they go
+        self._ports: dict[int, int] = {}
+        self._rejected_lines = Throttle(REJECTED_LINES_PER_S)
+        self._suspended = False
+        self._quiet = False
+        self.counts = Counts()
+        self.changes = 0  # grows whenever something that a snapshot holds did
+        self.last_update: float | None = None  # monotonic seconds of the latest message
+
+    # -- sizes ---------------------------------------------------------------------------------------------
+
+    @property
+    def routes(self) -> int:
+        return len(self._pools)
+
+    @property
+    def endpoints(self) -> int:
+        return len(self._facts) - len(self._free)
+
+    # -- messages ------------------------------------------------------------------------------------------
+
+    def register(self, message: Registration, now: float) -> None:
+        """Takes a decoded router.register; `now` in monotonic seconds."""
+        if self._limits.sharding_mode != "all" and not self._is_mine(message):
+            return
+        self.last_update = now
+        uris = message.uris
+        message.uris = NO_URIS
+        until = NEVER if message.tls_port else now + self._ttl(message)
+        pools = self._pools
+        facts = self._facts
+        for uri in uris:
+            pool = pools.get(uri)
+            slot = pool.get(message.address) if isinstance(pool, dict) else pool
+            if slot is not None and facts[slot] == message:
+                self._until[slot] = until
+                self.counts.unmodified += 1
+            else:
+                self._put(uri, message, until)
+
+    def unregister(self, message: Registration, now: float) -> None:
+        """Takes a decoded router.unregister. Only address and uris count (gorouter: not the instance id)."""
+        if self._limits.sharding_mode != "all" and not self._is_mine(message):
+            return
+        self.last_update = now
+        address = message.address
+        self._log.debug("unregister-route", message=address, uris=message.uris)
+        for uri in message.uris:
+            key = route_key(uri)
+            slot = self._find(key, address)
+            if slot is None or isinstance(self._facts[slot], StaticRegistration):
+                self._log.info("endpoint-not-unregistered", **self._describe(key, message))
+                continue
+            known = self._facts[slot]
+            assert known is not None
+            self._drop(slot, key, address, now)
+            self.counts.unregistered += 1
+            self._log.info("endpoint-unregistered", **self._describe(key, known))
+            if key not in self._pools:
+                self._log.info("route-unregistered", uri=key)
+
+    def add_static(self, uri: str, host: str, port: int) -> None:
+        """Takes a route that no message can change and that never goes stale. ValueError if it is not one."""
+        if not route_key(uri) or not host or not 0 < port < 65536:
+            raise ValueError(f"not a route: {uri}={host}:{port}")
+        before = self.counts.rejected
+        self._put(uri, StaticRegistration(host=host, port=port), NEVER)
+        if self.counts.rejected != before:
+            raise ValueError(f"not a route: {uri}={host}:{port}")
+
+    def restore(self, uri: str, message: Registration, until: float) -> None:
+        """Takes an endpoint from a snapshot, without a log line; what is known already stays as it is."""
+        if self._limits.sharding_mode != "all" and not self._is_mine(message):
+            return
+        if self._find(route_key(uri), message.address) is None:
+            self._quiet = True
+            try:
+                self._put(uri, message, until)
+            finally:
+                self._quiet = False
+
+    def resolved(self, host: str, addresses: tuple[str, ...]) -> None:
+        """The addresses of a name have changed."""
+        for slot in tuple(self._by_name.get(host, ())):
+            self._publish_name(slot, addresses)
+
+    # -- time ----------------------------------------------------------------------------------------------
+
+    def prune(self, now: float, bus_up: bool) -> Iterator[None]:
+        """Drops what is stale; yields after each portion. TLS endpoints never go stale (gorouter)."""
+        if self._limits.suspend_pruning:
+            if not bus_up:
+                self._suspended = True
+                self._log.info("prune-suspended")
+                return
+            if self._suspended:  # nobody could refresh anything: everyone gets a full life again
+                self._suspended = False
+                yield from self._refresh_all(now)
+        until = self._until
+        gone: dict[str, list[str]] = {}
+        segments: dict[str, str] = {}
+        changes = 0
+        for start in range(0, len(until), SCAN_STEP):
+            stale = [slot for slot, end in enumerate(until[start : start + SCAN_STEP], start) if end < now]
+            for slot in stale:
+                facts = self._facts[slot]
+                if facts is None or until[slot] >= now:  # withdrawn or refreshed while we yielded
+                    continue
+                key = self._keys[slot]
+                gone.setdefault(key, []).append(facts.address)
+                segments[key] = facts.isolation_segment
+                self._drop(slot, key, facts.address, now)
+                self.counts.pruned += 1
+                changes += 1
+                if changes % CHANGE_STEP == 0:
+                    yield
+            yield
+        for number, (key, addresses) in enumerate(gone.items(), 1):
+            self._log.info("pruned-route", uri=key, endpoints=addresses, isolation_segment=segments[key] or "-")
+            if number % CHANGE_STEP == 0:
+                yield
+
+    def drop_empty(self, now: float) -> None:
+        """Lets routes go that were kept without endpoints long enough. Cheap; call it each second."""
+        for key in [key for key, end in self._empty.items() if end <= now][:CHANGE_STEP]:
+            del self._empty[key]
+            self._table.drop_empty(key)
+
+    def _refresh_all(self, now: float) -> Iterator[None]:
+        for start in range(0, len(self._facts), SCAN_STEP):
+            for slot, facts in enumerate(self._facts[start : start + SCAN_STEP], start):
+                if facts is not None and self._until[slot] != NEVER:
+                    self._until[slot] = now + self._ttl(facts)
+            yield
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    def export(self) -> Iterator[list[tuple[str, float, Registration]]]:
+        """Portions of (uri, monotonic end of life, facts) for a snapshot.
+
+        Left out: static routes, and endpoints without an end of life, which nothing could drop after a start.
+        """
+        for start in range(0, len(self._facts), 1024):
+            portion = []
+            for slot, facts in enumerate(self._facts[start : start + 1024], start):
+                if facts is not None and self._until[slot] != NEVER:
+                    key = self._keys[slot]
+                    portion.append((self._spelling.get(key, key), self._until[slot], facts))
+            yield portion
+
+    def keys(self) -> list[str]:
+        """All route keys, those kept without endpoints included."""
+        return [*self._pools, *(key for key in self._empty if key not in self._pools)]
+
+    def rows(self, keys: Iterable[str]) -> dict[str, list[dict[str, object]]]:
+        """The routes among `keys` that are still there, as /routes shows them."""
+        shown: dict[str, list[dict[str, object]]] = {}
+        for key in keys:
+            slots = self._slots(key)
+            if slots or key in self._empty:
+                shown[key] = [self._row(slot) for slot in slots]
+        return shown
+
+    def _row(self, slot: int) -> dict[str, object]:
+        facts = self._facts[slot]
+        assert facts is not None
+        row: dict[str, object] = {
+            "address": facts.address,
+            "availability_zone": facts.availability_zone,
+            "protocol": facts.protocol or "http1",
+            "tls": facts.is_tls,
+            "ttl": int(self._ttl(facts)),
+            "tags": facts.tags,
+        }
+        for name, value in (
+            ("route_service_url", facts.route_service_url),
+            ("isolation_segment", facts.isolation_segment),
+            ("private_instance_id", facts.private_instance_id),
+            ("server_cert_domain_san", facts.server_cert_domain_san),
+            ("load_balancing_algorithm", facts.lb_algorithm),
+        ):
+            if value:
+                row[name] = value
+        return row
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    def _is_mine(self, message: Registration) -> bool:
+        segment = message.isolation_segment
+        if self._limits.sharding_mode == "shared-and-segments" and not segment:
+            return True
+        return segment in self._limits.isolation_segments
+
+    def _ttl(self, facts: Registration) -> float:
+        own = facts.stale_threshold_in_seconds
+        return own if 0 < own < self._limits.stale_s else self._limits.stale_s
+
+    def _slots(self, key: str) -> list[int]:
+        pool = self._pools.get(key)
+        if pool is None:
+            return []
+        return [pool] if isinstance(pool, int) else list(pool.values())
+
+    def _find(self, key: str, address: str) -> int | None:
+        pool = self._pools.get(key)
+        if isinstance(pool, int):
+            facts = self._facts[pool]
+            assert facts is not None
+            return pool if facts.address == address else None
+        return pool.get(address) if pool is not None else None
+
+    def _put(self, uri: str, message: Registration, until: float) -> None:
+        key = route_key(uri)
+        address = message.address
+        slot = self._find(key, address)
+        if slot is None:
+            self._add(uri, key, address, message, until)
+            return
+        known = self._facts[slot]
+        if known == message:  # another spelling of the same uri
+            self._until[slot] = until
+            self.counts.unmodified += 1
+        elif isinstance(known, StaticRegistration):
+            self.counts.unmodified += 1
+            self._log.debug("endpoint-not-registered", **self._describe(key, message))
+        else:
+            self._update(slot, key, message, until)
+
+    def _add(self, uri: str, key: str, address: str, message: Registration, until: float) -> None:
+        if not key:
+            self._reject(uri, message, "the uri is empty")
+            return
+        messages.share(message, self._ports)
+        slot = self._take_slot()
+        self._keys[slot] = key
+        self._facts[slot] = message
+        self._until[slot] = until
+        new_route = key not in self._pools
+        if new_route and key != uri:
+            self._spelling[key] = uri
+        try:
+            self._publish(slot, self._spelling.get(key, key))
+        except ValueError as error:
+            self._give_slot(slot)
+            if new_route:
+                self._spelling.pop(key, None)
+            self._reject(uri, message, str(error))
+            return
+        self._join(key, address, slot)
+        self._empty.pop(key, None)
+        self.counts.added += 1
+        self.changes += 1
+        if self._quiet:
+            return
+        if new_route:
+            self._log.info("route-registered", uri=key)
+            self._log.debug("uri-added", uri=key)
+        self._log.info("endpoint-registered", **self._describe(key, message))
+        self._warn_if_unfit(key, message)
+
+    def _update(self, slot: int, key: str, message: Registration, until: float) -> None:
+        """An unequal registration of a known address is a new endpoint: the address may be another tenant's now."""
+        messages.share(message, self._ports)
+        known = self._facts[slot]
+        assert known is not None
+        self._until[slot] = until
+        handle = self._handles[slot]
+        if handle != UNROUTED and _is_routable(message):
+            self._facts[slot] = message
+            for each in [handle] if handle >= 0 else self._named[slot].values():
+                self._table.replace(each, **_identity(message))
+        elif handle != UNROUTED or _is_routable(message):
+            self._unpublish(slot, self.last_update or 0.0)
+            self._facts[slot] = message
+            try:
+                self._publish(slot, self._spelling.get(key, key))
+            except ValueError as error:
+                self._handles[slot] = UNROUTED
+                self._reject(key, message, str(error))
+                return
+            if self._handles[slot] != UNROUTED:
+                self._empty.pop(key, None)
+        else:
+            self._facts[slot] = message
+        self.counts.updated += 1
+        self.changes += 1
+        self._log.debug("endpoint-registered", **self._describe(key, message))
+        self._warn_if_unfit(key, message)
+
+    def _drop(self, slot: int, key: str, address: str, now: float) -> None:
+        self._unpublish(slot, now)
+        pool = self._pools[key]
+        if isinstance(pool, dict):
+            del pool[address]
+            if not pool:
+                del self._pools[key]
+        else:
+            del self._pools[key]
+        if key not in self._pools:
+            self._spelling.pop(key, None)
+        self._give_slot(slot)
+        self.changes += 1
+
+    def _join(self, key: str, address: str, slot: int) -> None:
+        pool = self._pools.get(key)
+        if pool is None:
+            self._pools[key] = slot
+        elif isinstance(pool, dict):
+            pool[address] = slot
+        else:
+            first = self._facts[pool]
+            assert first is not None
+            self._pools[key] = {first.address: pool, address: slot}
+
+    def _take_slot(self) -> int:
+        if self._free:
+            return self._free.pop()
+        self._facts.append(None)
+        self._keys.append("")
+        self._until.append(NEVER)
+        self._handles.append(UNROUTED)
+        return len(self._facts) - 1
+
+    def _give_slot(self, slot: int) -> None:
+        self._facts[slot] = None
+        self._keys[slot] = ""
+        self._until[slot] = NEVER
+        self._handles[slot] = UNROUTED
+        self._free.append(slot)
+
+    # -- the table -----------------------------------------------------------------------------------------
+
+    def _publish(self, slot: int, uri: str) -> None:
+        """ValueError if the table does not take the uri."""
+        facts = self._facts[slot]
+        assert facts is not None
+        if not _is_routable(facts):
+            self._handles[slot] = UNROUTED
+            return
+        host = facts.host.removeprefix("[").removesuffix("]")
+        if is_address(host):
+            self._handles[slot] = self._table.add(uri, host, facts.port, **_identity(facts))
+            return
+        self._handles[slot] = NAMED
+        self._named[slot] = {}
+        self._by_name.setdefault(facts.host, set()).add(slot)
+        try:
+            self._publish_name(slot, self._names.watch(facts.host))
+        except ValueError:
+            self._forget_name(slot, facts.host)
+            raise
+
+    def _publish_name(self, slot: int, addresses: tuple[str, ...]) -> None:
+        """Brings the table in line with a name's addresses; new ones come before old ones go."""
+        facts = self._facts[slot]
+        assert facts is not None
+        key = self._keys[slot]
+        handles = self._named[slot]
+        wanted = addresses
+        if not isinstance(facts, StaticRegistration):
+            # One instance is one socket: without a reason (no IPv4 address) it is not tried over IPv6 as well.
+            wanted = tuple(address for address in addresses if ":" not in address) or addresses
+        for address in wanted:
+            if address not in handles:
+                uri = self._spelling.get(key, key)
+                handles[address] = self._table.add(uri, address, facts.port, **_identity(facts))
+        for address in [address for address in handles if address not in wanted]:
+            self._table.remove(handles.pop(address))
+
+    def _forget_name(self, slot: int, host: str) -> None:
+        del self._named[slot]
+        slots = self._by_name[host]
+        slots.discard(slot)
+        if not slots:
+            del self._by_name[host]
+        self._names.unwatch(host)
+
+    def _unpublish(self, slot: int, now: float) -> None:
+        handle = self._handles[slot]
+        if handle == UNROUTED:
+            return
+        keep = self._limits.keep_empty_s > 0
+        facts = self._facts[slot]
+        assert facts is not None
+        for each in [handle] if handle >= 0 else self._named[slot].values():
+            self._table.remove(each, keep_empty=keep)
+        if handle == NAMED:
+            self._forget_name(slot, facts.host)
+        self._handles[slot] = UNROUTED
+        if keep:
+            self._empty[self._keys[slot]] = now + self._limits.keep_empty_s
+
+    # -- the log -------------------------------------------------------------------------------------------
+
+    def _describe(self, key: str, facts: Registration) -> dict[str, object]:
+        return {
+            "uri": key,
+            "route_service_url": facts.route_service_url,
+            "backend": facts.address,
+            "application_id": facts.app,
+            "instance_id": facts.private_instance_id,
+            "server_cert_domain_san": facts.server_cert_domain_san,
+            "protocol": facts.protocol or "http1",
+            "modification_tag": {"guid": "", "index": 0},
+            "isolation_segment": facts.isolation_segment or "-",
+            "isTLS": facts.is_tls,
+        }
+
+    def _warn_if_unfit(self, key: str, facts: Registration) -> None:
+        if facts.is_tls:
+            self.counts.tls_endpoints_unsupported += 1
+            reason = "the endpoint speaks TLS (tls_port), which this version cannot; it will not be used in plain text"
+            self._log.warn("endpoint-not-routable", reason=reason, **self._describe(key, facts))
+        elif facts.route_service_url:
+            self.counts.route_services_unsupported += 1
+            reason = "requests must pass a route service first, which this version cannot do"
+            self._log.warn("endpoint-not-routable", reason=reason, **self._describe(key, facts))
+        if facts.lb_algorithm not in ALGORITHMS:
+            self._log.error(
+                "invalid-endpoint-load-balancing-algorithm-provided-keeping-pool-lb-algo",
+                endpointLBAlgorithm=facts.lb_algorithm,
+                uri=key,
+            )
+
+    def _reject(self, uri: str, message: Registration, why: str) -> None:
+        self.counts.rejected += 1
+        held = self._rejected_lines.admit()
+        if held is not None:
+            self._log.error("endpoint-not-registered", uri=uri, backend=message.address, error=why, suppressed=held)
+
+
+def _is_routable(facts: Registration) -> bool:
+    return not facts.tls_port and not facts.route_service_url
+
+
+def _identity(facts: Registration) -> dict[str, str]:
+    return {
+        "app": facts.app,
+        "instance_id": facts.private_instance_id,
+        "instance_index": facts.private_instance_index,
+    }
