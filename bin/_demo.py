@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -109,10 +109,10 @@ class Demo:
         self.children.append(child)
         return child
 
-    async def until(self, what: str, ready: Callable[[], bool]) -> None:
+    async def until(self, what: str, ready: Callable[[], Awaitable[bool]]) -> None:
         """Waits until ready() holds; Failed if a child ends before, or at the deadline."""
         deadline = time.monotonic() + START_DEADLINE_S
-        while not ready():
+        while not await ready():
             self.check()
             if time.monotonic() > deadline:
                 logs = relative(self.folder)
@@ -169,7 +169,7 @@ def pick_port(wanted: int, what: str) -> int:
 def request(port: int, path: str = "/") -> tuple[int, dict[str, str]]:
     """Status and headers (names in lower case) of one GET to the router; status 0 if nobody answers."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as link:
+        with socket.create_connection(("127.0.0.1", port), timeout=2) as link:
             link.sendall(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
             answer = b""
             while b"\r\n\r\n" not in answer and (part := link.recv(65536)):
@@ -193,7 +193,11 @@ async def start_nats(demo: Demo) -> str:
     ports.mkdir()
     child = await demo.start("nats", [server, "-a", "127.0.0.1", "-p", "-1", "--ports_file_dir", str(ports)])
     file = ports / f"{Path(server).name}_{child.process.pid}.ports"
-    await demo.until("NATS", lambda: file.exists() and file.stat().st_size > 0)
+
+    async def ready() -> bool:
+        return file.exists() and file.stat().st_size > 0
+
+    await demo.until("NATS", ready)
     url = str(json.loads(file.read_text())["nats"][0])
     print(f"    {url}", flush=True)
     return url
@@ -241,8 +245,8 @@ async def first_answers(demo: Demo, port: int, instances: int) -> None:
     """Waits until every instance has answered through the router."""
     seen: set[str] = set()
 
-    def ready() -> bool:
-        status, fields = request(port)
+    async def ready() -> bool:
+        status, fields = await asyncio.to_thread(request, port)
         if status == 200 and "x-instance" in fields:
             seen.add(fields["x-instance"])
         return len(seen) >= instances

@@ -2,9 +2,9 @@
 
     python examples/register.py --nats nats://127.0.0.1:4222 --uri hello.localhost --address 127.0.0.1:9001 --index 0
 
-It publishes router.register at once, whenever a router says router.start, and every --interval seconds (a router
-forgets an instance it has not heard of for two minutes); on TERM or INT it publishes router.unregister, exit code 0.
-
+It waits until the instance accepts connections, publishes router.register, and does so again whenever a router says
+router.start and every --interval seconds (a router forgets an instance it has not heard of for two minutes). On TERM
+or INT it publishes router.unregister and ends with 0.
 """
 
 import argparse
@@ -47,6 +47,17 @@ def message(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+async def accepts(address: str) -> bool:
+    """True when somebody listens there: registering an instance that is still starting would send it requests."""
+    host, _, port = address.rpartition(":")
+    try:
+        _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except OSError:
+        return False
+    writer.close()
+    return True
+
+
 async def run(options: argparse.Namespace) -> None:
     body = json.dumps(message(options)).encode()
     stop = asyncio.Event()
@@ -64,6 +75,11 @@ async def run(options: argparse.Namespace) -> None:
         await bus.publish("router.register", body)
 
     await bus.subscribe("router.start", cb=greet)
+    while not stop.is_set() and not await accepts(options.address):
+        await asyncio.sleep(0.05)
+    if stop.is_set():
+        await bus.close()
+        return
     print(f"registering {', '.join(options.uri)} -> {options.address}", flush=True)
     while not stop.is_set():
         await bus.publish("router.register", body)
