@@ -122,20 +122,12 @@ cdef inline bint _worth_parsing(const char *p, u32 skip, u32 seen, u32 n) noexce
         q += 1
     return n > <u32>(limits.TARGET_MAX + limits.METHOD_MAX + 16) and memchr(p + skip, c'\n', n - skip) == NULL
 
-# The faults of a place where CR LF should stand and something else does.
-cdef inline i64 _line_fault(char c, i64 other) noexcept nogil:
-    if c == c'\n':
-        return heads.P_BARE_LF
-    if c == c'\r':
-        return heads.P_BARE_CR
-    return other
-
-# CR LF at s: 2, PARTIAL, or a fault.
+# CR LF at s: 2, PARTIAL, or a fault; other if neither CR nor LF stands there.
 cdef inline i64 _crlf(const char *s, const char *end, i64 other) noexcept nogil:
     if s == end:
         return PARTIAL
     if s[0] != c'\r':
-        return _line_fault(s[0], other)
+        return heads.P_BARE_LF if s[0] == c'\n' else other
     if s + 1 == end:
         return PARTIAL
     return 2 if s[1] == c'\n' else heads.P_BARE_CR
@@ -152,10 +144,12 @@ cdef inline i64 _request_line(Head *h, u32 n) noexcept nogil:
         return heads.P_METHOD
     if s == end:
         return PARTIAL
-    if s[0] != c' ':
-        return _line_fault(s[0], heads.P_METHOD)
-    if s == h.base:
+    if s[0] == c'\n':
+        return heads.P_BARE_LF
+    if s[0] == c'\r' or (s[0] == c' ' and s == h.base):
         return heads.P_REQ_LINE
+    if s[0] != c' ':
+        return heads.P_METHOD
     h.method_len = <u16>(s - h.base)
     h.method = _method_id(h.base, h.method_len)
     s += 1
@@ -396,7 +390,7 @@ cdef inline i64 _fields(Head *h, u32 at, u32 n) noexcept nogil:
             if colon == s and (colon[0] == c' ' or colon[0] == c'\t'):
                 # RFC 9112 5.2 and 2.2: folded lines, and white space before the first one.
                 return heads.P_OBS_FOLD
-            return _line_fault(colon[0], heads.P_FIELD_NAME)
+            return heads.P_BARE_LF if colon[0] == c'\n' else heads.P_FIELD_NAME
         if dp.unlikely(h.nfields >= h.cap):
             return heads.P_TOO_MANY_FIELDS
         v = colon + 1
