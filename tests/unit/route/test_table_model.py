@@ -1,0 +1,158 @@
+"""The route table against gorouter's lookup rules written plainly, over random histories."""
+
+import itertools
+
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+from tests import _probe as probe
+
+LABELS = st.sampled_from(["a", "b", "B", "ab", "*", "w"])
+HOSTS = st.lists(LABELS, min_size=1, max_size=4).map(".".join) | st.sampled_from(["a.b.w", "*.b.w", "*.w", "long-name.a.b.w"])
+SEGMENTS = st.sampled_from(["x", "X", "y", "xy", "", "%2F", "long-segment"])
+PATHS = st.lists(SEGMENTS, max_size=4).map(lambda parts: "".join("/" + part for part in parts))
+QUERIES = st.sampled_from(["", "", "", "?", "?q=/x"])
+PORTS = st.sampled_from(["", "", ":80", ":"])
+
+
+class Model:
+    """Routes by key; what a request takes, as gorouter's uris.go and trie.go decide it."""
+
+    def __init__(self) -> None:
+        self.routes: dict[str, list[int]] = {}
+        self.contexts: dict[str, str] = {}
+
+    @staticmethod
+    def key(uri: str) -> str:
+        return uri.lower().split("?")[0].removesuffix("/").removeprefix("/")
+
+    @staticmethod
+    def context(uri: str) -> str:
+        path = uri.split("?")[0].removesuffix("/").removeprefix("/")
+        return path[path.index("/") :] if "/" in path else "/"
+
+    def add(self, uri: str, serial: int) -> bool:
+        key = self.key(uri)
+        new = key not in self.routes
+        self.contexts.setdefault(key, self.context(uri))
+        self.routes.setdefault(key, []).append(serial)
+        return new
+
+    def drop(self, key: str) -> None:
+        del self.routes[key], self.contexts[key]
+
+    def match(self, key: str) -> str | None:
+        parts = key.removesuffix("/").split("/")
+        prefixes = ["/".join(parts[:n]) for n in range(len(parts), 0, -1)]
+        known = [prefix for prefix in prefixes if prefix in self.routes]
+        return next((prefix for prefix in known if self.routes[prefix]), known[0] if known else None)
+
+    def find(self, host: str, path: str) -> str | None:
+        name = host.split(":")[0].lower()
+        while True:
+            found = self.match(name + path.lower())
+            rest = name.removeprefix("*.")
+            if found is not None or "." not in rest:
+                return found
+            name = "*" + rest[rest.index(".") :]
+
+
+class TableMachine(RuleBasedStateMachine):
+    endpoints: Bundle[int] = Bundle("endpoints")
+    known_uris: Bundle[str] = Bundle("known_uris")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = probe.route_live()
+        self.table = probe.RouteTable()
+        self.model = Model()
+        self.home: dict[int, str] = {}
+        self.ports = itertools.count(1)
+        self.online = False
+
+    def make(self) -> int:
+        serial: int = self.table.make(text=b"10.0.0.1:%d" % next(self.ports))
+        return serial
+
+    def put(self, uri: str) -> int:
+        serial = self.make()
+        assert self.table.add(uri.encode(), serial) == self.model.add(uri, serial)
+        self.home[serial] = Model.key(uri)
+        return serial
+
+    @rule(targets=(endpoints,), host=HOSTS, path=PATHS, query=QUERIES, lead=st.sampled_from(["", "", "/"]))
+    def add(self, host: str, path: str, query: str, lead: str) -> int:
+        return self.put(lead + host + path + query)
+
+    @rule(target=known_uris, host=HOSTS, path=PATHS)
+    def name(self, host: str, path: str) -> str:
+        return host + path
+
+    @rule(target=endpoints, uri=known_uris)
+    def add_again(self, uri: str) -> int:
+        return self.put(uri)
+
+    @rule(target=endpoints, serial=consumes(endpoints))
+    def replace(self, serial: int) -> int:
+        new = self.make()
+        self.table.replace(serial, new)
+        key = self.home[new] = self.home.pop(serial)
+        instances = self.model.routes[key]
+        instances[instances.index(serial)] = new
+        self.table.forget(serial)
+        return new
+
+    @rule(target=endpoints, serial=consumes(endpoints), keep_empty=st.booleans())
+    def remove(self, serial: int, keep_empty: bool) -> object:
+        self.table.remove(serial, keep_empty)
+        key = self.home.pop(serial)
+        self.model.routes[key].remove(serial)
+        if not self.model.routes[key] and not keep_empty:
+            self.model.drop(key)
+        self.table.forget(serial)
+        return multiple()
+
+    @rule(host=HOSTS, path=PATHS)
+    def drop_empty(self, host: str, path: str) -> None:
+        key = Model.key(host + path)
+        empty = self.model.routes.get(key) == []
+        assert self.table.drop_empty((host + path).encode()) == empty
+        if empty:
+            self.model.drop(key)
+
+    @rule(host=HOSTS, path=PATHS, port=PORTS)
+    def lookup(self, host: str, path: str, port: str) -> None:
+        key = self.model.find(host + port, path)
+        expected = None if key is None else (key.encode(), self.model.contexts[key].encode(), self.model.routes[key])
+        assert self.table.find((host + port).encode(), path.encode()) == expected
+
+    @rule()
+    def reader_turns(self) -> None:
+        if self.online:
+            self.table.quiesce()
+        else:
+            self.table.online()
+        self.online = True
+
+    @rule()
+    def reader_sleeps(self) -> None:
+        if self.online:
+            self.table.offline()
+        self.online = False
+        assert self.table.poll() == 0
+
+    @invariant()
+    def counts(self) -> None:
+        keys = set(self.model.routes)
+        assert self.table.count == len(keys)
+        nodes = keys | {key.split("/")[0] for key in keys}
+        assert self.table.nodes == len(nodes)
+        assert self.table.wildcards == sum(node.startswith("*.") for node in nodes)
+
+    def teardown(self) -> None:
+        if self.online:
+            self.table.offline()
+        self.table.close()
+        assert probe.route_live() == self.before
+
+
+TestTable = TableMachine.TestCase
