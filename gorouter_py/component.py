@@ -79,23 +79,23 @@ class Logger:
         """Whether a line of that level would be written; ask before costly arguments."""
         return LEVELS.index(level) >= self.sink.threshold
 
-    def debug(self, message: str, **data: object) -> None:
+    def debug(self, message: str, /, **data: object) -> None:
         if self.sink.threshold == 0:
             self._write(0, message, data)
 
-    def info(self, message: str, **data: object) -> None:
+    def info(self, message: str, /, **data: object) -> None:
         if self.sink.threshold <= 1:
             self._write(1, message, data)
 
-    def warn(self, message: str, **data: object) -> None:
+    def warn(self, message: str, /, **data: object) -> None:
         if self.sink.threshold <= 2:
             self._write(2, message, data)
 
-    def error(self, message: str, **data: object) -> None:
+    def error(self, message: str, /, **data: object) -> None:
         if self.sink.threshold <= _ERROR:
             self._write(_ERROR, message, data)
 
-    def fatal(self, message: str, **data: object) -> None:
+    def fatal(self, message: str, /, **data: object) -> None:
         """Written at every level, as log_level 3. It does not end the program."""
         self._write(_ERROR, message, data)
 

@@ -168,5 +168,12 @@ def plain(section: object, *, hide_secrets: bool = True) -> dict[str, object]:
     return result
 
 
+def as_yaml(config: Config, *, hide_secrets: bool = True) -> str:
+    """A file that `load` reads back to the same configuration (if secrets are not hidden)."""
+    import yaml
+
+    return str(yaml.safe_dump(plain(config, hide_secrets=hide_secrets), sort_keys=False, allow_unicode=True))
+
+
 def _is_section(value: object) -> bool:
     return dataclasses.is_dataclass(value)

@@ -82,10 +82,10 @@ class Nats:
     hosts: list[NatsHost] = key([NatsHost("localhost", Uint16(4222))])
     user: str = key("")
     pass_: str = key("", secret=True)
-    tls_enabled: bool = later(False, NO_TLS)
-    ca_certs: Pem = later("", NO_TLS)
-    cert_chain: Pem = later("", NO_TLS)
-    private_key: Pem = later("", NO_TLS, secret=True)
+    tls_enabled: bool = key(False, "never falls back to plain text")
+    ca_certs: Pem = key("", "empty: the authorities of the system")
+    cert_chain: Pem = key("", "our own certificate, if the server asks for one")
+    private_key: Pem = key("", "of cert_chain", secret=True)
 
 
 @dataclass

@@ -70,7 +70,10 @@ def broken(config: Config, reading: Reading) -> Iterator[Problem]:
             seconds = _value(config, path)
             if isinstance(seconds, float) and seconds < 0:
                 yield problem(path, f"{format_duration(seconds)} is negative", "valid: 0s or more")
-    yield from _not_yet(config, problem)
+    yield from _nats(config, problem)
+    if config.enable_ssl and config.disable_http:
+        # refused, not ignored: else http would serve what was meant for TLS alone
+        yield problem("disable_http", "TLS is not served yet, and without http nothing would listen")
 
 
 def _front_tls(config: Config, problem: keys.Report) -> Iterator[Problem]:
@@ -123,12 +126,20 @@ def _health(config: Config, problem: keys.Report) -> Iterator[Problem]:
         yield problem("status.enable_nontls_health_checks", go)
 
 
-def _not_yet(config: Config, problem: keys.Report) -> Iterator[Problem]:
-    """Refused rather than ignored: to go on without them would send in the clear what was meant to be encrypted."""
-    if config.enable_ssl and config.disable_http:
-        yield problem("disable_http", "TLS is not served yet, and without http nothing would listen")
-    if config.nats.tls_enabled:
-        yield problem("nats.tls_enabled", "NATS over TLS is not available yet", "false, over a private network")
+def _nats(config: Config, problem: keys.Report) -> Iterator[Problem]:
+    nats = config.nats
+    for number, host in enumerate(nats.hosts):
+        if not host.hostname:
+            yield problem(f"nats.hosts[{number}]", "hostname is missing", "write {hostname: 10.0.0.9, port: 4222}")
+    if not nats.tls_enabled:
+        return
+    for name, kind in (("ca_certs", "CERTIFICATE"), ("cert_chain", "CERTIFICATE"), ("private_key", "PRIVATE KEY")):
+        pem = getattr(nats, name)
+        if pem and not _has_block(pem, kind):
+            yield problem(f"nats.{name}", f"nats.{name} is no PEM", f"write a block -----BEGIN {kind}-----")
+    if bool(nats.cert_chain) != bool(nats.private_key):
+        missing = "private_key" if nats.cert_chain else "cert_chain"
+        yield problem(f"nats.{missing}", f"nats.{missing} must be provided", "cert_chain and private_key go together")
 
 
 def generic(path: str) -> str:

@@ -1,0 +1,82 @@
+"""`gorouter-py check`: what a configuration file means to this router, before it is started with it."""
+
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from gorouter_py.component import ConfigError, Problem
+from gorouter_py.control import flags
+
+if TYPE_CHECKING:
+    from gorouter_py.control.config import Loaded
+
+
+@click.command(context_settings=flags.PLAIN_SETTINGS)
+@click.argument("file")
+@click.option("--effective", is_flag=True, help="Also print the whole configuration that results, secrets hidden.")
+@click.option("--serve", "for_serve", is_flag=True, help="Check as 'gorouter-py serve --config FILE' reads it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--strict", is_flag=True, help="Exit with 1 for unknown keys too.")
+def check(file: str, effective: bool, for_serve: bool, as_json: bool, strict: bool) -> None:
+    """Check a configuration FILE: errors, unknown keys, and keys that have no effect yet, each with its line.
+
+    Exit code 1 if the router would not start with it.
+
+    \b
+    Examples:
+      gorouter-py check gorouter.yml
+      gorouter-py check --effective gorouter.yml > effective.yml
+      gorouter-py check --serve --strict gorouter.yml
+    """
+    from gorouter_py.control import config as configuration
+
+    try:
+        loaded = configuration.inspect(file, configuration.SERVE_DEFAULTS if for_serve else {})
+    except ConfigError as error:
+        loaded = configuration.Loaded(configuration.Config(), error.problems, [], [])
+        effective = False
+    if as_json:
+        _print_json(file, loaded, effective and not loaded.problems)
+    else:
+        # with --effective, standard output is a configuration file
+        _print_text(file, loaded, sys.stderr if effective else sys.stdout)
+        if effective and not loaded.problems:
+            click.echo(configuration.as_yaml(loaded.config), nl=False)
+    sys.exit(1 if loaded.problems or (strict and loaded.unknown) else 0)
+
+
+def _print_text(file: str, loaded: "Loaded", stream: TextIO) -> None:
+    findings = [("error", problem) for problem in loaded.problems]
+    findings += [("unknown", problem) for problem in loaded.unknown]
+    findings += [("no effect", problem) for problem in loaded.without_effect]
+    for kind, problem in sorted(findings, key=lambda finding: (finding[1].mark.line, finding[1].mark.column)):
+        print(f"{kind:9}  {problem}", file=stream)
+    counts = f"{_count(loaded.problems, 'error')}, {_count(loaded.unknown, 'unknown key')}"
+    print(f"{file}: {counts}, {_count(loaded.without_effect, 'key')} without effect", file=stream)
+
+
+def _print_json(file: str, loaded: "Loaded", effective: bool) -> None:
+    import json
+
+    from gorouter_py.control import config as configuration
+
+    result: dict[str, object] = {
+        "file": file,
+        "errors": [_plain(problem) for problem in loaded.problems],
+        "unknown": [_plain(problem) for problem in loaded.unknown],
+        "without_effect": [_plain(problem) for problem in loaded.without_effect],
+    }
+    if effective:
+        result["effective"] = configuration.plain(loaded.config)
+    click.echo(json.dumps(result, indent=2))
+
+
+def _plain(problem: Problem) -> dict[str, object]:
+    mark = problem.mark
+    place = {"line": mark.line, "column": mark.column, "path": problem.path}
+    return {**place, "text": problem.text, "valid": problem.valid}
+
+
+def _count(things: list[Problem], name: str) -> str:
+    return f"{len(things)} {name}" + ("" if len(things) == 1 else "s")
