@@ -47,6 +47,7 @@ def extensions(mode: str) -> list[Extension]:
     }
     units = [Extension("gorouter_py._fastpath", ["gorouter_py/_fastpath.pyx"], **common)]
     if os.environ.get("GOROUTER_PROBE"):
+        common["depends"] += sorted(glob("tests/_probe*.pxi"))
         units.append(Extension("tests._probe", ["tests/_probe.pyx"], **common))
     return cythonize(units, compiler_directives=DIRECTIVES, build_dir=f"build/{mode}/cython")
 

@@ -270,7 +270,7 @@ or, by hand:
     curl -c jar -b jar {url}/headers   it stays on one instance
     curl -H 'Host: {HOST}' http://127.0.0.1:{port}/headers   for clients that cannot resolve *.localhost
 
-    metrics     curl http://127.0.0.1:{status}/metrics
+    metrics     curl http://127.0.0.1:{routes}/metrics
     health      curl http://127.0.0.1:{status}/health
     routes      curl http://127.0.0.1:{routes}/routes
     access log  tail -f {relative(folder)}/access.log
@@ -297,8 +297,8 @@ async def bring_up(demo: Demo, options: argparse.Namespace) -> None:
     began = time.monotonic()
     nats_url = await start_nats(demo)
     port = pick_port(options.port, "the router")
-    status = pick_port(options.status_port, "/health and /metrics")
-    routes = pick_port(options.routes_port, "/routes")
+    status = pick_port(options.status_port, "/health")
+    routes = pick_port(options.routes_port, "/routes and /metrics")
     await start_router(demo, nats_url, port, status, routes)
     await start_apps(demo, nats_url, options.instances)
     say("Waiting for the first answers")
@@ -353,8 +353,8 @@ def arguments() -> argparse.Namespace:
         prog="bin/run", description="Starts NATS, the router and a sample app behind it; Ctrl-C stops all of it."
     )
     parser.add_argument("--port", type=int, default=8081, help="where the router listens (default: %(default)s)")
-    parser.add_argument("--status-port", type=int, default=8080, help="/health and /metrics (default: %(default)s)")
-    parser.add_argument("--routes-port", type=int, default=8082, help="/routes (default: %(default)s)")
+    parser.add_argument("--status-port", type=int, default=8080, help="/health (default: %(default)s)")
+    parser.add_argument("--routes-port", type=int, default=8082, help="/routes and /metrics (default: %(default)s)")
     parser.add_argument("--instances", type=int, default=2, help="of the sample app (default: %(default)s)")
     parser.add_argument("--once", action="store_true", help="stop as soon as every instance has answered")
     parser.add_argument("--verbose", action="store_true", help="print each command that is started")

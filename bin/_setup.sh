@@ -122,7 +122,7 @@ sources_hash() {
     {
         find gorouter_py -name '*.pyx' -o -name '*.pxd' -o -name '*.h'
         echo setup.py
-        [ "${1:-}" != probe ] || ls tests/_probe.pyx
+        [ "${1:-}" != probe ] || ls tests/_probe*.p*
     } | LC_ALL=C sort | xargs sha256sum | { cat; "$PY" -V; gcc -dumpfullversion; } | sha256sum | cut -c1-64
 }
 
