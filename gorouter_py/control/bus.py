@@ -11,6 +11,7 @@ Does not decode messages, and knows nothing of routes.
 """
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import Callable, Sequence
@@ -80,11 +81,13 @@ class Bus:
         start_message: Callable[[], bytes],
         *,
         optional: bool,
+        subscriber_log: Log | None = None,
         on_closed: Callable[[], None] | None = None,
         name: str = "gorouter",
     ) -> None:
         self._servers = servers
         self._log = log
+        self._subscriber_log = subscriber_log or log
         self._on_message = on_message
         self._start_message = start_message
         self._optional = optional
@@ -128,7 +131,7 @@ class Bus:
         """Publishes router.start and listens (gorouter: in this order: start, greet, router.*)."""
         client = self._client
         assert client is not None, "connect() first"
-        self._log.info("subscriber-starting")
+        self._subscriber_log.info("subscriber-starting")
         await client.publish("router.start", self._start_message())
         await client.subscribe("router.greet", cb=self._answer)
         self._subscription = await client.subscribe(
@@ -138,7 +141,7 @@ class Bus:
             pending_bytes_limit=PENDING_BYTES,
         )
         await client.flush()
-        self._log.info("subscriber-started")
+        self._subscriber_log.info("subscriber-started")
 
     async def publish(self, subject: str, payload: bytes) -> bool:
         """False if there is no connection now."""
@@ -315,3 +318,20 @@ class Bus:
     async def _reopen(self) -> None:
         await asyncio.sleep(REOPEN_WAIT_S)
         await self._open_and_subscribe()
+
+
+def tls_context(ca_certs: str = "", cert_chain: str = "", private_key: str = "") -> ssl.SSLContext:
+    """TLS 1.2 to 1.3 with verification; PEM texts as the configuration holds them, "" for the system's CAs or none.
+
+    Raises ssl.SSLError for what is no certificate or key."""
+    context = ssl.create_default_context(cadata=ca_certs or None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if cert_chain:
+        # The ssl module reads chains from files alone; one in memory leaves no key on a disk.
+        descriptor = os.memfd_create("nats-client-certificate", os.MFD_CLOEXEC)
+        try:
+            os.write(descriptor, f"{cert_chain}\n{private_key}\n".encode())
+            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+    return context
