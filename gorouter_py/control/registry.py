@@ -43,7 +43,7 @@ class Table(Protocol):
     def add(
         self, uri: str, ip: str, port: int, *, app: str = "", instance_id: str = "", instance_index: str = ""
     ) -> int: ...
-    def replace(self, handle: int, *, app: str = "", instance_id: str = "", instance_index: str = "") -> None: ...
+    def replace(self, handle: int, *, app: str = "", instance_id: str = "", instance_index: str = "") -> int: ...
     def remove(self, handle: int, *, keep_empty: bool = False) -> None: ...
     def drop_empty(self, uri: str) -> bool: ...
 
@@ -392,8 +392,7 @@ class Registry:
         handle = self._handles[slot]
         if handle != UNROUTED and _is_routable(message):
             self._facts[slot] = message
-            for each in [handle] if handle >= 0 else self._named[slot].values():
-                self._table.replace(each, **_identity(message))
+            self._replace(slot, handle, message)
         elif handle != UNROUTED or _is_routable(message):
             self._unpublish(slot, self.last_update or 0.0)
             self._facts[slot] = message
@@ -499,6 +498,14 @@ class Registry:
         if not slots:
             del self._by_name[host]
         self._names.unwatch(host)
+
+    def _replace(self, slot: int, handle: int, facts: Registration) -> None:
+        if handle >= 0:
+            self._handles[slot] = self._table.replace(handle, **_identity(facts))
+            return
+        handles = self._named[slot]
+        for address in handles:
+            handles[address] = self._table.replace(handles[address], **_identity(facts))
 
     def _unpublish(self, slot: int, now: float) -> None:
         handle = self._handles[slot]

@@ -1,0 +1,509 @@
+"""The router as a process: builds every part, joins them, and takes them down again. The only file that constructs.
+
+Order of start: bus (drop-in form: fatal if it cannot be reached), table and registry, snapshot and static routes,
+status pages, start delay, listeners, workers. Order of stop: workers first, so that a stop is at once, then what
+Python holds. Every way out goes through `Router.close`, which joins the threads of the data plane; if they do not end
+in time the process leaves by os._exit, since an ordinary exit under running threads can crash.
+
+Everything here runs on the control thread. What is done per message, per request or per page is in other files.
+"""
+
+import asyncio
+import contextlib
+import faulthandler
+import gc
+import os
+import resource
+import signal
+import socket
+import ssl
+import time
+import traceback
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from gorouter_py import __version__, _fastpath
+from gorouter_py.component import Logger
+from gorouter_py.control import bus, listeners, log, messages, metrics, registry, snapshot, status, supervise
+from gorouter_py.control.intake import Intake
+from gorouter_py.control.keys import Config, StaticRoute
+from gorouter_py.control.resolver import Resolver
+
+NATS_ATTEMPTS: Final = 3  # gorouter: then it gives up
+STOP_DEADLINE_S: Final = 5.0
+RESOLVE_AT_START_S: Final = 2.0
+HOUSEKEEPING_S: Final = 1.0
+EVENTS_S: Final = 0.25
+DRAIN_POLL_S: Final = 0.02
+RESTORE_STEP: Final = 256  # endpoints published between two turns of the loop: about 1 ms
+FRESHEN_S: Final = 30.0  # a snapshot is written anew this often just because lives were extended
+STATUS_HOST: Final = "127.0.0.1"
+
+
+class StartError(Exception):
+    """The router cannot start; `message` is gorouter's log line for it."""
+
+    def __init__(self, message: str, error: object) -> None:
+        super().__init__(str(error))
+        self.message = message
+
+
+def run(config: Config, settings: "_fastpath.Settings", static_routes: Sequence[StaticRoute], mode: str) -> int:
+    """Runs the router until it is told to stop; returns the exit code.
+
+    mode: "gorouter" (TERM and INT stop at once, USR1 drains) or "serve" (TERM and INT drain, a second one stops).
+    """
+    faulthandler.enable()
+    _allow_all_descriptors()
+    root = log.configure(config)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_main(config, settings, static_routes, mode, root))
+
+
+async def _main(
+    config: Config, settings: "_fastpath.Settings", static_routes: Sequence[StaticRoute], mode: str, root: Logger
+) -> int:
+    router: Router | None = None
+    code = 1
+    try:
+        router = Router(config, settings, static_routes, mode, root)
+        code = await router.live()
+    except StartError as error:
+        root.fatal(error.message, error=str(error))
+    except Exception:
+        root.fatal("gorouter.exited-with-failure", error=traceback.format_exc())
+    finally:
+        if router is not None and not await router.close():
+            root.fatal("workers-did-not-stop", deadline_seconds=STOP_DEADLINE_S)
+            os._exit(code)
+    return code
+
+
+class Router:
+    """All parts of one router and their life. See the head of the file."""
+
+    def __init__(
+        self,
+        config: Config,
+        settings: "_fastpath.Settings",
+        static_routes: Sequence[StaticRoute],
+        mode: str,
+        root: Logger,
+    ) -> None:
+        self._config = config
+        self._static_routes = static_routes
+        self._is_serve = mode == "serve"
+        self._log = root
+        self._router_log = root.session("router")
+        self._identity = f"{config.index}-{uuid.uuid4()}"
+        self._stopping = asyncio.Event()  # at once
+        self._told = asyncio.Event()  # to end, one way or the other
+        self._code = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self._started = time.monotonic()
+        self._workers = settings.get("workers", 1)
+        self._closed = False
+        self._freshened = (0, time.monotonic())
+
+        self._data_plane = _fastpath.DataPlane(settings)
+        self._resolver = Resolver(root.session("registry"))
+        self._registry = registry.Registry(
+            self._data_plane, self._resolver, root.session("registry"), _registry_limits(config)
+        )
+        self._resolver.on_change = self._registry.resolved
+        self._intake = Intake(self._registry, root.session("subscriber"))
+        self._bus = self._make_bus()
+        self._snapshot = self._make_snapshot()
+        self._status: status.StatusServer | None = None
+        self._failures = supervise.Failures(self._data_plane.events, root.session("proxy"))
+        self._watchdog = supervise.Watchdog(time.monotonic())
+
+    # -- construction --------------------------------------------------------------------------------------
+
+    def _make_bus(self) -> bus.Bus | None:
+        nats = self._config.nats
+        if not nats.hosts:
+            return None
+        try:
+            tls = bus.tls_context(nats.ca_certs, nats.cert_chain, nats.private_key) if nats.tls_enabled else None
+        except ssl.SSLError as error:
+            raise StartError("nats-connection-error", f"nats: certificates are unfit: {error}") from None
+        servers = bus.Servers(
+            hosts=[(host.hostname, host.port) for host in nats.hosts],
+            user=nats.user,
+            password=nats.pass_,
+            credentials_file=self._config.gorouter_py.nats_credentials_file,
+            tls=tls,
+            ping_interval_s=self._config.nats_client_ping_interval,
+        )
+        start = messages.encode_start(
+            self._identity,
+            [_local_address()],
+            int(self._config.start_response_delay_interval),
+            int(self._config.droplet_stale_threshold),
+        )
+        return bus.Bus(
+            servers,
+            self._log.session("nats"),
+            self._intake.take,
+            lambda: start,
+            optional=self._config.gorouter_py.nats_optional,
+            subscriber_log=self._log.session("subscriber"),
+            on_closed=self._bus_closed,
+        )
+
+    def _make_snapshot(self) -> snapshot.Writer | None:
+        path = self._config.gorouter_py.snapshot_file
+        if not path:
+            return None
+        return snapshot.Writer(
+            Path(path), self._registry.export, lambda: self._registry.changes, self._log.session("registry")
+        )
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    async def live(self) -> int:
+        """Starts, serves until told to stop, drains if told to; returns the exit code. Raises StartError."""
+        config = self._config
+        self._log.info("starting")
+        self._log.debug("local-az-set", AvailabilityZone=config.zone)
+        self._log.info(
+            "retrieved-isolation-segments",
+            isolation_segments=config.isolation_segments,
+            routing_table_sharding_mode=config.routing_table_sharding_mode,
+        )
+        self._watch_signals()
+        await self._connect_bus(optional=False)
+        if self._told.is_set():
+            return self._code
+        await self._load()
+        self._open_status()
+        await self._subscribe()
+        self._resolver.start()
+        self._every(config.prune_stale_droplets_interval, self._prune)
+        await self._wait_before_listening()
+        if not self._told.is_set():
+            self._open_front()
+            gc.collect()
+            gc.freeze()  # what was loaded stays; later collections need not look at it
+            self._router_log.info("gorouter.started")
+            await self._serve()
+        self._router_log.info("gorouter.stopping")
+        return self._code
+
+    async def close(self) -> bool:
+        """Ends everything, whatever has been started. False if the data plane's threads did not end in time."""
+        if self._closed:
+            return True
+        self._closed = True
+        began = time.monotonic_ns()
+        self._stopping.set()
+        for task in self._tasks:
+            task.cancel()
+        joined = self._data_plane.stop(STOP_DEADLINE_S)
+        for name, end in (
+            ("bus", self._bus.stop() if self._bus else None),
+            ("resolver", self._resolver.stop()),
+            ("snapshot", self._snapshot.write(force=True) if self._snapshot and self._registry.changes else None),
+            ("status", self._status.stop() if self._status else None),
+        ):
+            if end is not None:
+                try:
+                    await end
+                except Exception:
+                    self._log.error("not-stopped-cleanly", part=name, error=traceback.format_exc())
+        self._router_log.info("gorouter.stopped", took=time.monotonic_ns() - began)
+        self._log.info("gorouter.exited")
+        return joined
+
+    async def _connect_bus(self, *, optional: bool) -> None:
+        """Drop-in form: before anything else, and fatal. Otherwise it happens in the background, after the load."""
+        if self._bus is None or self._config.gorouter_py.nats_optional != optional:
+            return
+        self._log.info("setting-up-nats-connection")
+        if optional:
+            self._bus.connect_in_background()
+            return
+        connecting = asyncio.get_running_loop().create_task(self._bus.connect(NATS_ATTEMPTS))
+        told = asyncio.get_running_loop().create_task(self._told.wait())
+        await asyncio.wait((connecting, told), return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if not connecting.done():
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            return
+        try:
+            connecting.result()
+        except bus.Unreachable as error:
+            raise StartError("nats-connection-error", error) from None
+
+    async def _subscribe(self) -> None:
+        await self._connect_bus(optional=True)
+        if self._bus is not None and not self._config.gorouter_py.nats_optional:
+            await self._bus.subscribe()
+
+    async def _load(self) -> None:
+        for route in self._static_routes:
+            try:
+                self._registry.add_static(route.uri, route.host, route.port)
+            except ValueError as error:
+                raise StartError("static-route-error", error) from None
+        path = self._config.gorouter_py.snapshot_file
+        if path:
+            try:
+                entries = snapshot.load(Path(path), self._log.session("registry"))
+            except OSError as error:
+                raise StartError("snapshot-error", error) from None
+            wall, now = time.time(), time.monotonic()
+            for number, entry in enumerate(entries, 1):
+                # Never longer than a fresh registration would live, whatever the wall clock did meanwhile.
+                left = min(entry.until - wall, self._config.droplet_stale_threshold)
+                self._registry.restore(entry.uri, entry.registration, now + left)
+                if number % RESTORE_STEP == 0:
+                    await asyncio.sleep(0)
+        if not await self._resolver.settled(RESOLVE_AT_START_S):
+            self._log.warn("names-not-resolved-yet", seconds=RESOLVE_AT_START_S)
+
+    async def _wait_before_listening(self) -> None:
+        delay = self._config.start_response_delay_interval
+        if delay > 0:
+            self._router_log.debug(
+                "Sleeping before returning success on /health endpoint to preload routing table",
+                sleep_time_seconds=delay,
+            )
+            await self._sleep(delay, self._told)
+
+    def _open_status(self) -> None:
+        config = self._config
+        # gorouter asks for credentials even if none are configured; `serve` on loopback without any is open.
+        credentials = (config.status.user, config.status.pass_)
+        guard = None if self._is_serve and not any(credentials) else credentials
+        has_metrics = config.prometheus.enabled or config.prometheus.port != 0
+        metrics_port = config.prometheus.port or config.status.routes.port
+        shared = has_metrics and metrics_port == config.status.routes.port
+        pages: list[status.Page] = []
+        try:
+            listener = listeners.open_one(STATUS_HOST, config.status.routes.port)
+            pages.append(status.Page(listener, routes=True, metrics=shared, credentials=guard))
+            self._router_log.info("status-listener-started", address=_address(listener), metrics=shared)
+            if has_metrics and not shared:
+                listener = listeners.open_one(STATUS_HOST, metrics_port)
+                pages.append(status.Page(listener, routes=False, metrics=True))
+                self._router_log.info("metrics-listener-started", address=_address(listener))
+        except listeners.CannotListen as error:
+            listeners.close([page.listener for page in pages])
+            raise StartError("initialize-router-error", error) from None
+        self._status = status.StatusServer(pages, self)
+        self._status.start()
+
+    def _open_front(self) -> None:
+        config = self._config
+        groups: list[tuple[str, list[socket.socket]]] = []
+        host = config.gorouter_py.host
+        try:
+            groups.append(("http", listeners.open_group(host, config.port, self._workers)))
+            if config.status.enable_nontls_health_checks:
+                groups.append(("health", listeners.open_group(host, config.status.port, self._workers)))
+        except listeners.CannotListen as error:
+            listeners.close([each for _, sockets in groups for each in sockets])
+            raise StartError("gorouter.exited-with-failure", error) from None
+        addresses = {kind: _address(sockets[0]) for kind, sockets in groups}
+        # From here on the data plane owns the descriptors.
+        self._data_plane.start([(kind, [each.detach() for each in sockets]) for kind, sockets in groups])
+        self._data_plane.set_health(True)
+        self._router_log.info("tcp-listener-started", address=addresses["http"])
+        if "health" in addresses:
+            self._router_log.info("health-listener-started", address=addresses["health"])
+        self._router_log.info("tls-listener-not-enabled")
+
+    async def _serve(self) -> None:
+        self._every(HOUSEKEEPING_S, self._keep_house)
+        self._every(EVENTS_S, self._failures.report)
+        if self._snapshot is not None:
+            self._every(self._config.gorouter_py.snapshot_interval, self._write_snapshot)
+        await self._told.wait()
+        if not self._stopping.is_set():
+            await self._drain()
+
+    async def _drain(self) -> None:
+        """Health says 503 while all is still served, then the doors close and what is inside may end."""
+        config = self._config
+        self._router_log.info(
+            "gorouter-draining", wait_seconds=config.drain_wait, timeout_seconds=config.drain_timeout
+        )
+        self._data_plane.set_health(False)
+        await self._sleep(config.drain_wait, self._stopping)
+        if self._stopping.is_set():
+            return
+        active = self._data_plane.active()
+        idle = max(self._data_plane.connections() - active, 0)
+        self._data_plane.close_listeners()
+        self._router_log.info(f"Draining with {active} outstanding active connections")
+        self._router_log.info(f"Draining with {idle} outstanding idle connections")
+        end = time.monotonic() + config.drain_timeout
+        while self._data_plane.active() and not self._stopping.is_set():
+            if config.drain_timeout > 0 and time.monotonic() >= end:
+                self._router_log.warn("router.drain.timed-out")
+                self._log.error("gorouter-draining-error", error="router: Drain timeout")
+                return
+            await self._sleep(DRAIN_POLL_S, self._stopping)
+
+    # -- what happens now and then -------------------------------------------------------------------------
+
+    def _every(self, period_s: float, action: Callable[[], Awaitable[None] | None]) -> None:
+        """Runs action each period_s seconds from now on, until the end; 0 is never. A failure is logged, not fatal."""
+
+        async def repeat() -> None:
+            while True:
+                await asyncio.sleep(period_s)
+                try:
+                    result = action()
+                    if result is not None:
+                        await result
+                except Exception:
+                    self._log.error("housekeeping-failed", error=traceback.format_exc())
+
+        if period_s > 0:
+            self._tasks.append(asyncio.get_running_loop().create_task(repeat()))
+
+    async def _prune(self) -> None:
+        bus_up = self._bus is None or self._bus.connected
+        for _ in self._registry.prune(time.monotonic(), bus_up):
+            await asyncio.sleep(0)
+
+    def _keep_house(self) -> None:
+        now = time.monotonic()
+        self._data_plane.reclaim()
+        self._registry.drop_empty(now)
+        stuck = self._watchdog.stuck(self._data_plane.turns(), now)
+        if stuck:
+            supervise.abort(self._log, stuck, self._data_plane.set_health)
+
+    async def _write_snapshot(self) -> None:
+        assert self._snapshot is not None
+        refreshed, now = self._registry.counts.unmodified, time.monotonic()
+        stale = refreshed != self._freshened[0] and now - self._freshened[1] >= FRESHEN_S
+        if stale:
+            self._freshened = (refreshed, now)
+        await self._snapshot.write(force=stale)
+
+    async def _sleep(self, seconds: float, until: asyncio.Event) -> None:
+        """Sleeps, or returns early when the event is set."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(until.wait(), seconds)
+
+    # -- signals -------------------------------------------------------------------------------------------
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._on_stop, "terminated")
+        loop.add_signal_handler(signal.SIGINT, self._on_stop, "interrupt")
+        loop.add_signal_handler(signal.SIGUSR1, self._on_drain, "user defined signal 1")
+        if self._is_serve:  # gorouter: never reopens its log, and ends on HUP
+            loop.add_signal_handler(signal.SIGHUP, self._data_plane.reopen_log)
+
+    def _on_stop(self, name: str) -> None:
+        if self._told.is_set():
+            if self._is_serve:
+                self._stopping.set()
+            else:
+                self._log.info("gorouter.signal.ignored", signal=name)
+            return
+        if not self._is_serve:
+            self._stopping.set()
+        self._told.set()
+
+    def _on_drain(self, name: str) -> None:
+        if self._told.is_set():
+            self._log.info("gorouter.signal.ignored", signal=name)
+        self._told.set()
+
+    def _bus_closed(self) -> None:
+        self._code = 1
+        self._stopping.set()
+        self._told.set()
+
+    # -- what the status pages show ------------------------------------------------------------------------
+
+    def keys(self) -> list[str]:
+        return self._registry.keys()
+
+    def rows(self, keys: Sequence[str]) -> dict[str, list[dict[str, object]]]:
+        return self._registry.rows(keys)
+
+    def readings(self) -> metrics.Readings:
+        """All numbers of this moment."""
+        counts, known = self._registry.counts, self._registry
+        totals = {
+            "registry_messages_invalid": self._intake.invalid,
+            "registrations_rejected": counts.rejected,
+            "unregistry_messages": counts.unregistered,
+            "routes_pruned": counts.pruned,
+            "tls_endpoints_unsupported": counts.tls_endpoints_unsupported,
+            "route_services_unsupported": counts.route_services_unsupported,
+            "failure_lines_suppressed": self._failures.suppressed,
+            "log_lines_dropped": self._log.sink.dropped,
+        }
+        since = -1.0 if known.last_update is None else (time.monotonic() - known.last_update) * 1e3
+        gauges = {
+            "routes": known.routes,
+            "endpoints": known.endpoints,
+            "ms_since_last_registry_update": since,
+            "uptime_seconds": time.monotonic() - self._started,
+        }
+        if self._bus is not None:
+            totals |= {
+                "nats_messages": self._bus.messages,
+                "nats_dropped_messages": self._bus.dropped,
+                "nats_reconnects": self._bus.reconnects,
+            }
+            gauges |= {"nats_connected": self._bus.connected, "nats_pending_messages": self._bus.pending}
+        if self._snapshot is not None:
+            totals["snapshot_failures"] = self._snapshot.failures
+            gauges["snapshot_written_timestamp_seconds"] = self._snapshot.last_written or 0
+        return metrics.Readings(
+            counters=self._data_plane.counters(),
+            series=self._data_plane.series(),
+            bounds_ns=_fastpath.HISTOGRAM_BOUNDS_NS,
+            totals=totals,
+            gauges=gauges,
+            actions={"added": counts.added, "updated": counts.updated, "unmodified": counts.unmodified},
+            info={"version": __version__, "build": _fastpath.BUILD},
+        )
+
+
+def _registry_limits(config: Config) -> registry.Limits:
+    return registry.Limits(
+        stale_s=config.droplet_stale_threshold,
+        suspend_pruning=config.suspend_pruning_if_nats_unavailable,
+        keep_empty_s=config.empty_pool_timeout if config.empty_pool_response_code_503 else 0.0,
+        sharding_mode=config.routing_table_sharding_mode,
+        isolation_segments=frozenset(config.isolation_segments),
+    )
+
+
+def _address(listener: socket.socket) -> dict[str, object]:
+    """The local address as Go logs one."""
+    host, port = listener.getsockname()[:2]
+    return {"IP": host, "Port": port, "Zone": ""}
+
+
+def _local_address() -> str:
+    """Our address as others see it: that of a socket towards the outside (nothing is sent), else loopback."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("8.8.8.8", 80))
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def _allow_all_descriptors() -> None:
+    """Two sockets per request need more than the usual soft limit of 1024 (Go raises it too)."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
