@@ -1,0 +1,188 @@
+"""Interleaved rounds: every peer once, then every peer again, so that what disturbs the machine disturbs all of them.
+
+The CPU of a request is what the threads of a peer spent between two readings of schedstat, the load in between,
+divided by the requests that the load generator counted. Loopback work of the kernel (softirq) is charged to the
+thread that sends, so the sums of proxy, origin and client are what the machine spent.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.load import features, stats, wrk
+from bench.load.cases import Case, make_table
+from bench.load.peers import PEERS, Running, Settings
+from bench.load.procs import BenchError, Fleet, compile_native, cpus, wait_for_port
+from bench.load.wrk import Load
+
+WARM_UP_S = 1.0
+LOG_SETTLE_S = 3.0
+
+
+@dataclass
+class Sample:
+    """One round of one peer in one case."""
+
+    load: Load
+    cpu_ns: dict[str, int]
+    helper_ns: int
+    waited_ns: int
+    user_share: float
+    log_lines: int
+
+    @property
+    def cpu_us(self) -> float:
+        """CPU of all the peer's threads per request, in microseconds."""
+        return sum(self.cpu_ns.values()) / 1000 / self.load.requests if self.load.requests else math.nan
+
+    @property
+    def disturbed(self) -> float:
+        """Part of the time, 0 to 1, that the peer wanted its CPU and somebody else had it."""
+        wanted = self.waited_ns + sum(self.cpu_ns.values())
+        return self.waited_ns / wanted if wanted else math.nan
+
+    def thread_us(self, name: str) -> float:
+        return self.cpu_ns.get(name, 0) / 1000 / self.load.requests if self.load.requests else math.nan
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "load": self.load.as_dict(),
+            "cpu_ns": self.cpu_ns,
+            "cpu_us_per_request": self.cpu_us,
+            "helper_ns": self.helper_ns,
+            "waited_ns": self.waited_ns,
+            "user_share": self.user_share,
+            "log_lines": self.log_lines,
+        }
+
+
+@dataclass
+class Result:
+    """All rounds of one peer in one case."""
+
+    case: Case
+    peer: str
+    samples: list[Sample] = field(default_factory=list)
+
+    def median(self, figure: Callable[[Sample], float]) -> float:
+        return stats.median(figure(sample) for sample in self.samples)
+
+    def spread(self, figure: Callable[[Sample], float]) -> float:
+        return stats.spread([figure(sample) for sample in self.samples])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured and how long."""
+
+    groups: tuple[tuple[Case, ...], ...]
+    peers: tuple[str, ...]
+    rounds: int
+    seconds: float
+    log: bool
+    origins: int
+    directory: Path | None
+
+
+def measure(plan: Plan, say: Callable[[str], None]) -> list[Result]:
+    """Starts everything, checks that the peers are equal, measures, stops everything. BenchError if that cannot be."""
+    proxy_cpu, load_cpu = cpus()
+    os.sched_setaffinity(0, [load_cpu])
+    results: list[Result] = []
+    with Fleet(base=plan.directory) as fleet:
+        ports = fleet.ports(plan.origins)
+        argv = [str(compile_native("origin"))]
+        for port in ports:
+            argv += ["-p", str(port)]
+        origin = fleet.start("origin", argv, load_cpu)
+        wait_for_port(ports[0], origin)
+        with features.EchoOrigins(fleet.ports(2)) as echo:
+            targets: dict[tuple[int, str], Running] = {}
+            for routes in sorted({case.routes for group in plan.groups for case in group}):
+                table = make_table(routes, ports, {features.HOST: echo.instances})
+                for name in plan.peers:
+                    say(f"starting {name} with {routes:,} routes")
+                    log = fleet.directory / f"{name}-{routes}.access.log" if plan.log else None
+                    running = PEERS[name].start(fleet, Settings(table, log, proxy_cpu, load_cpu))
+                    features.check(running)
+                    targets[routes, name] = running
+            say("all peers forward, identify, stick and log alike")
+        for group in plan.groups:
+            results += _measure_group(fleet, plan, group, targets, load_cpu, say)
+    return results
+
+
+def _measure_group(
+    fleet: Fleet,
+    plan: Plan,
+    group: tuple[Case, ...],
+    targets: dict[tuple[int, str], Running],
+    load_cpu: int,
+    say: Callable[[str], None],
+) -> list[Result]:
+    scripts = {case.name: wrk.write_script(case, fleet.directory / f"{case.name}.lua") for case in group}
+    results = {(case.name, peer): Result(case, peer) for case in group for peer in plan.peers}
+    for turn in range(-1, plan.rounds):  # round -1 warms connections, caches and the clock, and is thrown away
+        for case in group:
+            for peer in plan.peers:
+                running = targets[case.routes, peer]
+                seconds = plan.seconds if turn >= 0 else WARM_UP_S
+                sample = take(case, running, seconds, scripts[case.name], load_cpu)
+                fleet.check()
+                if turn < 0:
+                    continue
+                results[case.name, peer].samples.append(sample)
+                say(
+                    f"{case.name} round {turn + 1}/{plan.rounds} {peer}: {sample.cpu_us:.2f} us CPU per request, "
+                    f"{sample.load.rate:,.0f}/s, p99 {sample.load.p99_us:,.0f} us"
+                    + (f", {sample.load.errors} ERRORS" if sample.load.errors else "")
+                )
+    return list(results.values())
+
+
+def take(case: Case, running: Running, seconds: float, script: Path, load_cpu: int) -> Sample:
+    """One round: reads the CPU, runs the load, reads the CPU, counts the log lines and empties the log."""
+    log = running.settings.access_log
+    helpers = [helper.pid for helper in running.helpers]
+    before, helped = stats.read_cpu(running.pids), stats.read_cpu(helpers)
+    load = wrk.run(case, running.port, seconds, script, load_cpu)
+    lines = _drain_log(log) if log else 0
+    after, helped_after = stats.read_cpu(running.pids), stats.read_cpu(helpers)
+    if load.requests == 0:
+        raise BenchError(f"{running.peer} answered nothing in case {case.name}")
+    return Sample(
+        load,
+        stats.cpu_between(before, after),
+        sum(stats.cpu_between(helped, helped_after).values()),
+        after.waited_ns - before.waited_ns,
+        stats.user_share(before, after),
+        lines,
+    )
+
+
+def _drain_log(log: Path) -> int:
+    """Waits until the log has stopped growing, counts its lines, empties it (every peer appends)."""
+    deadline = time.monotonic() + LOG_SETTLE_S
+    size, since = -1, time.monotonic()
+    while time.monotonic() < deadline:
+        now = log.stat().st_size if log.exists() else 0
+        if now != size:
+            size, since = now, time.monotonic()
+        elif time.monotonic() - since > 1.2:  # nginx and the plain router flush once a second
+            break
+        time.sleep(0.1)
+    lines = 0
+    with log.open("rb") as file:
+        while block := file.read(1 << 20):
+            lines += block.count(b"\n")
+    os.truncate(log, 0)
+    return lines
+
+
+def by_peer(results: Iterable[Result], case: str) -> dict[str, Result]:
+    """The results of one case."""
+    return {result.peer: result for result in results if result.case.name == case}
