@@ -20,7 +20,8 @@ ALLOWED = {
 C_HOMES = {"openssl/": {"net/tls.pxd", "net/crypto.pxd"}, "nghttp2/": {"http/h2.pxd"}}
 
 # Modules of control by what they are; one that is not named here is a part (bus, registry, admin, ...).
-VALUES = {"keys", "messages", "throttle", "log"}
+# Values: types, formats and functions without a life of their own.
+VALUES = {"keys", "messages", "throttle", "log", "metrics", "snapshot"}
 CONFIG = {"config", "rules"}
 COMMANDS = {"cli", "flags", "check", "routes_cmd"}
 # Who may import whom in control. Parts never import each other: app constructs them and hands one to the other.
@@ -37,8 +38,8 @@ PYTHON_HOMES = {
     "click": {f"control.{command}" for command in COMMANDS},
     "uvloop": {"control.app", "control.cli"},
     "prometheus_client": {"control.metrics"},
-    "starlette": {"control.admin"},
-    "uvicorn": {"control.admin"},
+    "starlette": {"control.status"},
+    "uvicorn": {"control.status"},
 }
 SERVICES = {"dea", "warden", "collector", "syslog_aggregator", "haproxy"}
 
