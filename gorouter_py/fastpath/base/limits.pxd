@@ -8,6 +8,7 @@ cdef enum:
     HEAD_BYTES_MAX = 1048576    # gorouter's own limit on a request head, 1 MiB
     FIELDS_FIRST = 48           # fields of a head that fit its first index slab (48 * 16 bytes)
     FIELDS_MAX = 4096           # more fields than this in one head is an attack: 431
+    CONNECTION_BYTES_MAX = 1024 # octets of Connection: each field of a head is looked for in it
     METHOD_MAX = 64             # the longest registered method has 17 octets
     TARGET_MAX = 65536          # longest request target: 414
     SLAB_SMALL = 1024           # field indexes, small answers

@@ -378,6 +378,7 @@ cdef inline i64 _fields(Head *h, u32 at, u32 n) noexcept nogil:
     cdef const char *line
     cdef Field *f
     cdef u32 id
+    cdef u32 listed = 0
     cdef i64 r
     while True:
         colon = dp.scan_class(s, end, dp.C_TOKEN)
@@ -413,15 +414,15 @@ cdef inline i64 _fields(Head *h, u32 at, u32 n) noexcept nogil:
         f.id = <u8>id
         f.drop = 0
         if id != heads.N_OTHER:
-            r = _known(h, id, span.make(v, <u32>(e - v)))
+            r = _known(h, id, span.make(v, <u32>(e - v)), &listed)
             if r < 0:
                 return r
             if h.first[id] < 0:
                 h.first[id] = <i32>h.nfields
         h.nfields += 1
 
-# What a known field means for the whole message. 0 or a fault.
-cdef inline i64 _known(Head *h, u32 id, Span v) noexcept nogil:
+# What a known field means for the whole message. 0 or a fault. listed: octets in Connection fields so far.
+cdef inline i64 _known(Head *h, u32 id, Span v, u32 *listed) noexcept nogil:
     if id == heads.N_HOST:
         if h.is_response:
             return 0
@@ -433,6 +434,9 @@ cdef inline i64 _known(Head *h, u32 id, Span v) noexcept nogil:
             h.host = <u32>(v.p - h.base)
             h.host_len = v.n
     elif id == heads.N_CONNECTION:
+        listed[0] += v.n
+        if listed[0] > limits.CONNECTION_BYTES_MAX:
+            return heads.P_CONNECTION_TOO_LONG
         _connection(h, v)
     elif id == heads.N_CONTENT_LENGTH:
         # RFC 9112 6.3 lets equal repetitions be merged; they are refused, as is every list.

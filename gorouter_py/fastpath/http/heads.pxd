@@ -70,7 +70,7 @@ cdef enum Method:
 # How the body is delimited (RFC 9112 6.3), as received.
 cdef enum Framing:
     BODY_NONE = 0           # no body
-    BODY_LENGTH = 1         # content_length bytes
+    BODY_LENGTH = 1         # content_length bytes, which may be 0
     BODY_CHUNKED = 2        # chunks, then trailers
     BODY_CLOSE = 3          # until the connection closes (responses only)
     BODY_TUNNEL = 4         # after 101: not HTTP any more
@@ -115,7 +115,8 @@ cdef enum ParseFault:
     P_CHUNK_END = -38           # chunk line or chunk data not ended by CRLF
     P_TRAILER = -39             # trailer section with bad syntax or a name that may not stand there
     P_TRAILER_TOO_LONG = -40    # longer than limits.TRAILER_BYTES_MAX
-    P_LAST = -40
+    P_CONNECTION_TOO_LONG = -41 # Connection fields of more than limits.CONNECTION_BYTES_MAX octets together
+    P_LAST = -41
 
 cdef struct Field:          # 16 bytes
     u32 name
@@ -143,7 +144,7 @@ cdef struct Head:
     u32 target_len
     u32 path                # origin form: without query, always from a '/'; '*' for OPTIONS *; empty for CONNECT
     u32 path_len
-    u32 host                # effective authority: the target's in absolute form, else Host's value
+    u32 host                # effective authority: the target's in absolute and CONNECT form, else Host's value
     u32 host_len
     u32 reason
     u32 reason_len

@@ -1,5 +1,7 @@
 """The chunked coding: bodies and trailers in any pieces, and what is refused (RFC 9112 7.1)."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ def decode(data: bytes, **more: int) -> dict:
 
 def split(data: bytes, *cuts: int) -> list[bytes]:
     edges = [0, *sorted(cuts), len(data)]
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(edges)]
 
 
 GOOD = [
@@ -35,7 +37,11 @@ GOOD = [
 @pytest.mark.parametrize(("data", "body", "trailer"), GOOD)
 def test_bodies_in_all_pieces(data: bytes, body: bytes, trailer: bytes) -> None:
     rest = b"GET / HTTP/1.1\r\n"
-    for pieces in ([data], [data[i : i + 1] for i in range(len(data))], *(split(data, cut) for cut in range(len(data)))):
+    for pieces in (
+        [data],
+        [data[i : i + 1] for i in range(len(data))],
+        *(split(data, cut) for cut in range(len(data))),
+    ):
         told = _probe.decode_chunks(pieces)
         assert (told["body"], told["trailer"], told["done"], told["fault"]) == (body, trailer, True, None)
         assert told["asked"] == bool(trailer)
@@ -145,7 +151,9 @@ def test_framing_may_not_outweigh_the_data() -> None:
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=12), st.lists(st.integers(0, 4000), max_size=20))
 def test_what_is_written_is_read(chunks: list[bytes], cuts: list[int]) -> None:
-    data = b"".join(_probe.write_size(len(chunk)) + chunk + b"\r\n" for chunk in chunks) + _probe.write_size(0) + b"\r\n"
+    data = (
+        b"".join(_probe.write_size(len(chunk)) + chunk + b"\r\n" for chunk in chunks) + _probe.write_size(0) + b"\r\n"
+    )
     told = _probe.decode_chunks(split(data, *(min(cut, len(data)) for cut in cuts)))
     assert (told["body"], told["done"], told["left"]) == (b"".join(chunks), True, 0)
 

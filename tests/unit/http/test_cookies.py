@@ -8,7 +8,9 @@ from tests import _probe
 
 
 def request(*cookies: bytes) -> bytes:
-    return b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"Cookie: " + c + b"\r\nX: Cookie\r\n" for c in cookies) + b"\r\n"
+    return (
+        b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"Cookie: " + c + b"\r\nX: Cookie\r\n" for c in cookies) + b"\r\n"
+    )
 
 
 @pytest.mark.parametrize(

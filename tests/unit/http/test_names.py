@@ -10,7 +10,9 @@ TABLE = _probe.name_table()
 IDS = {text: number for number, text, *_ in TABLE}
 
 
-@pytest.mark.parametrize(("number", "text"), [row[:2] for row in TABLE], ids=lambda v: v.decode() if isinstance(v, bytes) else "")
+@pytest.mark.parametrize(
+    ("number", "text"), [row[:2] for row in TABLE], ids=lambda v: v.decode() if isinstance(v, bytes) else ""
+)
 def test_every_row_is_found(number: int, text: bytes) -> None:
     assert _probe.name_id(text) == number
     assert _probe.name_id(text.upper()) == number
