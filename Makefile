@@ -29,14 +29,15 @@ check: ## ruff, mypy and the style tests
 	@$(SETUP); .venv/bin/ruff check .; .venv/bin/mypy; .venv/bin/python -m pytest -q tests/style $(ARGS)
 
 bench: ## against HAProxy, nginx and a plain Python router; results go to bench/results/
-	@$(SETUP); need_programs haproxy=haproxy nginx=nginx-light wrk=wrk h2load=nghttp2-client; need_build release
+	@$(SETUP); need_packages test bench; \
+	need_programs haproxy=haproxy nginx=nginx-light wrk=wrk h2load=nghttp2-client; need_build release
 	.venv/bin/python -m bench.load $(ARGS)
 
 micro: ## parsing, lookup and rewriting by themselves
 	@$(SETUP); need_build release probe; .venv/bin/python -m pytest bench/micro $(ARGS)
 
-fuzz: ## hypothesis with many more examples; ARGS for pytest
-	@$(SETUP); GOROUTER_FUZZ=1 bin/_mode asan tests/unit tests/fuzz -k "hypothesis or fuzz or property" $(ARGS)
+fuzz: ## hypothesis with EXAMPLES (20000) a test, under sanitizers
+	@$(SETUP); GOROUTER_FUZZ=$(or $(EXAMPLES),20000) bin/_mode asan -m "hypothesis and not release_only" $(TESTS) $(ARGS)
 
 run: ## the whole system with a sample app
 	@bin/run $(ARGS)

@@ -42,6 +42,9 @@ def wanted_mode() -> str:
 def pytest_configure(config: pytest.Config) -> None:
     mode = wanted_mode()
     settings.load_profile("default" if mode == "release" else "sanitizer")
+    if examples := os.environ.get("GOROUTER_FUZZ"):
+        settings.register_profile("fuzz", settings.get_profile("sanitizer"), max_examples=int(examples))
+        settings.load_profile("fuzz")
     try:
         from gorouter_py import _fastpath
     except ImportError as error:
