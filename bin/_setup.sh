@@ -141,8 +141,9 @@ need_build() {
     say "Compiling the data plane ($mode${probe:+, with the test probe})"
     mkdir -p build/stamps "build/$mode"
     log=build/$mode/build.log
-    local place=(--inplace)
-    [ "$mode" = release ] || place=(--build-lib "$where")
+    # Not in setuptools' own build/lib: a wheel would pick the probe up there.
+    local place=(--build-lib "build/$mode/lib")
+    [ "$mode" != release ] || place+=(--inplace)
     if ! GOROUTER_BUILD=$mode GOROUTER_PROBE=${probe:+1} \
         "$PY" setup.py -q build_ext "${place[@]}" --build-temp "build/$mode/tmp" >"$log" 2>&1; then
         tail -n 60 "$log" >&2
