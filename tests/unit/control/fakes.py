@@ -1,0 +1,95 @@
+"""Stand-ins for what surrounds the registry: they record, and refuse what the real ones refuse."""
+
+import ipaddress
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Held:
+    uri: str
+    ip: str
+    port: int
+    app: str
+    instance_id: str
+    instance_index: str
+
+
+@dataclass
+class FakeTable:
+    """Holds what it is told to; a handle is used once and is void after remove or replace."""
+
+    held: dict[int, Held] = field(default_factory=dict)
+    empty: set[str] = field(default_factory=set)
+    replaced: int = 0
+    _next: int = 100
+
+    def add(
+        self, uri: str, ip: str, port: int, *, app: str = "", instance_id: str = "", instance_index: str = ""
+    ) -> int:
+        ipaddress.ip_address(ip)
+        if " " in uri:
+            raise ValueError(f"bad uri {uri!r}")
+        self._next += 1
+        self.held[self._next] = Held(uri, ip, port, app, instance_id, instance_index)
+        self.empty.discard(uri.lower())
+        return self._next
+
+    def replace(self, handle: int, *, app: str = "", instance_id: str = "", instance_index: str = "") -> int:
+        old = self.held.pop(handle)
+        self._next += 1
+        self.replaced += 1
+        self.held[self._next] = Held(old.uri, old.ip, old.port, app, instance_id, instance_index)
+        return self._next
+
+    def remove(self, handle: int, *, keep_empty: bool = False) -> None:
+        uri = self.held.pop(handle).uri.lower()
+        if keep_empty and not any(held.uri.lower() == uri for held in self.held.values()):
+            self.empty.add(uri)
+
+    def drop_empty(self, uri: str) -> bool:
+        known = uri in self.empty
+        self.empty.discard(uri)
+        return known
+
+    def shown(self) -> list[tuple[str, str]]:
+        return sorted((held.uri, f"{held.ip}:{held.port}") for held in self.held.values())
+
+
+@dataclass
+class FakeNames:
+    known: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    users: dict[str, int] = field(default_factory=dict)
+
+    def watch(self, host: str) -> tuple[str, ...]:
+        self.users[host] = self.users.get(host, 0) + 1
+        return self.known.get(host, ())
+
+    def unwatch(self, host: str) -> None:
+        self.users[host] -= 1
+        if not self.users[host]:
+            del self.users[host]
+
+
+@dataclass
+class FakeLog:
+    lines: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
+
+    def debug(self, message: str, /, **data: object) -> None:
+        self.lines.append(("debug", message, data))
+
+    def info(self, message: str, /, **data: object) -> None:
+        self.lines.append(("info", message, data))
+
+    def warn(self, message: str, /, **data: object) -> None:
+        self.lines.append(("warn", message, data))
+
+    def error(self, message: str, /, **data: object) -> None:
+        self.lines.append(("error", message, data))
+
+    fatal = error
+
+    def said(self, message: str) -> list[dict[str, object]]:
+        return [data for _, text, data in self.lines if text == message]
+
+    def order(self, *levels: str) -> list[str]:
+        return [text for level, text, _ in self.lines if level in levels]
