@@ -34,7 +34,8 @@ def extensions(mode: str) -> list[Extension]:
     """The units of one mode, from Cython source to shared object."""
     from Cython.Build import cythonize
 
-    flags = [*MODES[mode], "-g1", "-fvisibility=hidden", "-Wall", "-Wno-unused-function", "-Wno-unused-variable"]
+    flags = [*MODES[mode], "-g1", "-fvisibility=hidden", "-Wall", "-Wno-unused-function", "-Wno-unused-variable",
+             "-Wno-sign-compare", "-Wno-unused-but-set-variable"]
     link = [flag for flag in flags if flag.startswith("-fsanitize")]
     if mode == "asan":
         flags.append("-fno-sanitize=alignment")  # x86 text scans read unaligned words on purpose

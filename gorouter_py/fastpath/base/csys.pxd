@@ -108,6 +108,7 @@ cdef extern from "<poll.h>" nogil:
     int poll(pollfd *p, unsigned long n, int timeout_ms) noexcept
     enum:
         POLLIN
+        POLLOUT
 
 cdef extern from "<errno.h>" nogil:
     enum:

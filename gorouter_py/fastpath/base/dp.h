@@ -103,7 +103,7 @@ static const uint8_t dp_class[256] = {
 #undef K
 };
 #define DP_IS(c, bits) (dp_class[(uint8_t)(c)] & (bits))
-#define DP_LOWER(c) ((uint8_t)((c) | ((((uint8_t)(c) - 'A') < 26u) << 5)))
+#define DP_LOWER(c) ((uint8_t)((c) | (((unsigned)((uint8_t)(c) - 'A') < 26u) << 5)))
 
 /* First byte in [p, end) that may not stand in a field value (a control other than HTAB, or DEL); end if none.
  * Never reads at or past end. */

@@ -37,20 +37,22 @@ cdef inline char *dec_pad(char *w, u64 v, int n) noexcept nogil:
     return w + n
 
 cdef inline char *hex_min(char *w, u64 v) noexcept nogil:
+    cdef const char *digits = b"0123456789abcdef"
     cdef int shift = 60
     while shift > 0 and (v >> shift) == 0:
         shift -= 4
     while shift >= 0:
-        w[0] = b"0123456789abcdef"[(v >> shift) & 15]
+        w[0] = digits[(v >> shift) & 15]
         w += 1
         shift -= 4
     return w
 
 cdef inline char *hex_pad(char *w, u64 v, int n) noexcept nogil:
+    cdef const char *digits = b"0123456789abcdef"
     cdef int i = n
     while i > 0:
         i -= 1
-        w[i] = b"0123456789abcdef"[v & 15]
+        w[i] = digits[v & 15]
         v >>= 4
     return w + n
 

@@ -1,0 +1,138 @@
+# L2: answers the router makes itself: health, and one error page per row of the failure table.
+from libc.string cimport memcpy, memset
+from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
+from gorouter_py.fastpath.base cimport dp, fmt, span, limits
+from gorouter_py.fastpath.http cimport heads
+from gorouter_py.fastpath.net cimport tap
+from gorouter_py.fastpath.route cimport endpoint
+from gorouter_py.fastpath.flow cimport daytime, fault, logline
+from gorouter_py.fastpath.flow.stream cimport HeadOut, Stream
+from gorouter_py.fastpath.flow.state cimport *
+
+cdef enum:
+    BODY_ROOM = 4096
+
+cdef inline char *text(char *w, const char *s) noexcept nogil:
+    while s[0]:
+        w[0] = s[0]
+        w += 1
+        s += 1
+    return w
+
+cdef inline void count_status(Exchange *x) noexcept nogil:
+    cdef tap.Counters *n = &x.w.counters
+    cdef u32 cls = x.status // 100
+    if cls == 2:
+        tap.inc(&n.responses_2xx)
+    elif cls == 3:
+        tap.inc(&n.responses_3xx)
+    elif cls == 4:
+        tap.inc(&n.responses_4xx)
+    elif cls == 5:
+        tap.inc(&n.responses_5xx)
+        if x.status == 502:
+            tap.inc(&n.bad_gateways)
+    else:
+        tap.inc(&n.responses_xxx)
+
+# Sends status, lines and body as a whole answer.
+cdef inline void send(Exchange *x, u16 status, Span lines, Span body, bint close) noexcept nogil:
+    cdef HeadOut out
+    memset(&out, 0, sizeof(out))
+    out.is_response = 1
+    out.status = status
+    out.extra = lines
+    out.framing = heads.BODY_LENGTH
+    out.content_length = body.n
+    out.close = close
+    x.status = status
+    x.flags |= X_LOCAL | X_RESP_HEAD | X_RESP_DONE
+    x.down.ops.send_head(x.down, &out)
+    x.resp_bytes = body.n
+    if not (x.flags & X_NO_BODY):
+        x.down.ops.send_body(x.down, body.p, body.n)
+    x.down.ops.send_end(x.down, span.make(NULL, 0))
+
+# gorouter: GET /health, and any request whose User-Agent is the load balancer's.
+cdef inline void health(Exchange *x, bint status_port) noexcept nogil:
+    cdef Worker *w = x.w
+    cdef char *p = w.scratch
+    cdef Span path = heads.path(&x.req)
+    cdef bint alive = status_port and span.eq(path, b"/is-process-alive-do-not-use-for-loadbalancing", 46)
+    cdef bint healthy = alive or dp.load32(&w.shared.healthy) != 0
+    cdef bint close = not (x.req.flags & heads.F_KEEP_ALIVE) or not (x.flags & X_REQ_DONE)
+    tap.inc(&w.counters.health_checks)
+    if status_port:
+        x.flags |= X_NO_LOG
+        if not alive and not span.eq(path, b"/health", 7):
+            p = text(p, b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n")
+            send(x, 404, span.make(w.scratch, <u32>(p - w.scratch)), span.make(b"404 page not found\n", 19), close)
+            return
+        if healthy:
+            p = text(p, b"Content-Type: text/plain; charset=utf-8\r\n")
+    p = text(p, b"Cache-Control: private, max-age=0\r\nExpires: 0\r\nDate: ")
+    p = fmt.span(p, daytime.date(w, x.wall_ns // 1000000000))
+    p = text(p, b"\r\n")
+    send(x, 200 if healthy else 503, span.make(w.scratch, <u32>(p - w.scratch)),
+         span.make(b"ok\n", 3 if healthy else 0), close)
+
+# The row's text with %H (the request's Host) filled in.
+cdef inline char *fill(char *w, const char *p, Span host) noexcept nogil:
+    while p[0]:
+        if p[0] == c'%' and p[1] == c'H':
+            w = fmt.span(w, span.make(host.p, host.n if host.n < limits.HOST_MAX else limits.HOST_MAX))
+            p += 2
+        else:
+            w[0] = p[0]
+            w += 1
+            p += 1
+    return w
+
+cdef inline void error(Exchange *x, int code, u16 status, bint close) noexcept nogil:
+    cdef Worker *w = x.w
+    cdef const fault.Row *row = fault.row(code)
+    cdef char *p = w.scratch
+    cdef char *body
+    cdef char *q
+    p = text(p, b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n")
+    if row.what != NULL:
+        p = text(p, b"X-Cf-RouterError: ")
+        p = logline.router_error(p, x, code)
+        p = text(p, b"\r\n")
+    if code == fault.UNKNOWN_ROUTE:
+        p = text(p, b"Cache-Control: no-cache, no-store\r\n")
+    elif code == fault.EMPTY_HOST or code == fault.NO_ENDPOINTS:
+        p = text(p, b"Cache-Control: public,max-age=2\r\n")
+    p = text(p, b"Date: ")
+    p = fmt.span(p, daytime.date(w, x.wall_ns // 1000000000))
+    p = text(p, b"\r\n")
+    body = p
+    q = fmt.dec(p, status)
+    q = text(q, b" ")
+    q = text(q, fault.reason(status))
+    q = text(q, b": ")
+    q = fill(q, row.text, heads.host(&x.req))
+    q = text(q, b"\n")
+    if row.text[0] == 0:
+        q = body
+    send(x, status, span.make(w.scratch, <u32>(body - w.scratch)), span.make(body, <u32>(q - body)), close)
+    count_status(x)
+
+# Tells control of a failed attempt.
+cdef inline void post_event(Exchange *x, int code, bint retried) noexcept nogil:
+    cdef tap.Event *e = tap.event_slot(&x.w.events)
+    cdef Span addr = endpoint.addr_text(x.ep)
+    cdef Span key = endpoint.pool_key(x.ep.pool)
+    if e == NULL:
+        tap.inc(&x.w.counters.events_dropped)
+        return
+    e.at_ns = x.wall_ns
+    e.endpoint = x.ep.serial
+    e.fault = code
+    e.attempt = <u16>x.attempts
+    e.retried = retried
+    e.addr_len = <u8>(addr.n if addr.n < 55 else 55)
+    e.route_len = <u8>(key.n if key.n < 128 else 128)
+    memcpy(e.addr, addr.p, e.addr_len)
+    memcpy(e.route, key.p, e.route_len)
+    tap.event_commit(&x.w.events)

@@ -1,0 +1,457 @@
+# L2: one request and its answer: route, choose an instance, forward both ways, try again where that is safe, log.
+#
+# An Exchange sees two Streams and knows no protocol. It is created by begin() when a request head is complete and ends
+# in end(), which writes the log line and lets both streams go. Its reference on the endpoint of the last attempt keeps
+# that endpoint and its pool alive until then; nothing else of the route table is kept across events.
+# Retry rules: while no byte of the request can have been used anything may be repeated; afterwards only a request
+# without a body whose method is safe to repeat, once; never after a byte of the answer, never for a client that left.
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64, i64
+from gorouter_py.fastpath.base cimport buf, clock, dp, fmt, limits, rng, span
+from gorouter_py.fastpath.http cimport cookies, heads
+from gorouter_py.fastpath.http.heads cimport Field, Head
+from gorouter_py.fastpath.net cimport tap, timers
+from gorouter_py.fastpath.route cimport balance, endpoint, sticky, table
+from gorouter_py.fastpath.route.endpoint cimport Endpoint, Pool
+from gorouter_py.fastpath.flow cimport answer, fault, forward, logline, series
+from gorouter_py.fastpath.flow.stream cimport HeadOut, Stream
+from gorouter_py.fastpath.flow.state cimport *
+
+cdef enum:
+    FREE_KEEP = 256             # exchanges a worker keeps for reuse
+    CONTINUE_MS = 1000          # gorouter: the client's wait for 100 Continue ends after this time
+
+# ---- life --------------------------------------------------------------------------------------------------------
+
+cdef inline Exchange *create(Worker *w, Head *h) noexcept nogil:
+    cdef Exchange *x = w.free_exchanges
+    if x != NULL:
+        w.free_exchanges = x.next_free
+        w.n_free_exchanges -= 1
+    else:
+        x = <Exchange *>calloc(1, sizeof(Exchange))
+        if x == NULL:
+            return NULL
+    memset(x, 0, sizeof(Exchange))
+    x.index = buf.alloc(&w.slabs, h.nfields * sizeof(Field))
+    if x.index == NULL:
+        free(x)
+        return NULL
+    x.w = w
+    x.timer.kind = TIMER_EXCHANGE
+    memcpy(&x.req, h, sizeof(Head))
+    memcpy(x.index.data, h.fields, h.nfields * sizeof(Field))
+    x.req.fields = <Field *>x.index.data
+    dp.live(dp.LIVE_EXCHANGE, 1)
+    return x
+
+cdef inline void destroy(Exchange *x) noexcept nogil:
+    cdef Worker *w = x.w
+    timers.cancel(&w.wheel, &x.timer)
+    buf.release(&w.slabs, x.index)
+    if x.ep != NULL:
+        endpoint.unref(x.ep)
+    dp.live(dp.LIVE_EXCHANGE, -1)
+    if w.n_free_exchanges < FREE_KEEP and not dp.POISON_BUILD:
+        x.next_free = w.free_exchanges
+        w.free_exchanges = x
+        w.n_free_exchanges += 1
+    else:
+        free(x)
+
+# Logs, counts, lets both streams go. clean: the answer the client saw is whole.
+cdef inline void end(Exchange *x, bint clean) noexcept nogil:
+    cdef Worker *w = x.w
+    cdef u64 now = clock.mono_ns()
+    release_up(x, clean and (x.flags & (X_REQ_DONE | X_TUNNEL)) != 0)
+    if x.up_began_ns and not x.up_ended_ns:
+        x.up_ended_ns = now
+    if x.flags & X_TUNNEL:
+        tap.dec(&w.counters.tunnels_open)
+    else:
+        tap.dec(&w.counters.requests_active)
+    dp.bump64(&w.counters.request_body_bytes, x.req_bytes)
+    dp.bump64(&w.counters.response_body_bytes, x.resp_bytes)
+    logline.emit(w, x, now)
+    if x.ep != NULL:
+        series.observe(w, x.ep.pool, x.status, now - x.began_ns)
+    x.down.ops.done(x.down, clean)
+    destroy(x)
+
+cdef inline void release_up(Exchange *x, bint clean) noexcept nogil:
+    landed(x)
+    if x.up != NULL:
+        x.up.ops.done(x.up, clean)
+        x.up = NULL
+
+# The attempt has its response head or has failed.
+# gorouter: in-flight counts attempts without a response head, not bodies in progress.
+cdef inline void landed(Exchange *x) noexcept nogil:
+    if x.in_flight:
+        x.in_flight = 0
+        balance.finish(x.ep)
+
+# ---- begin -------------------------------------------------------------------------------------------------------
+
+cdef inline void begin(Worker *w, Stream *down, Head *h) noexcept nogil:
+    cdef Exchange *x = create(w, h)
+    if x == NULL:
+        tap.inc(&w.counters.buffers_exhausted)
+        down.ops.done(down, False)
+        return
+    x.began_ns = clock.mono_ns()
+    x.wall_ns = x.began_ns + w.wall_offset_ns
+    x.down = down
+    down.owner = x
+    down.events = &w.exchange_events
+    fmt.uuid(x.request_id, rng.next_u64(&w.rng), rng.next_u64(&w.rng))
+    tap.inc(&w.counters.requests)
+    tap.inc(&w.counters.requests_active)
+    if h.framing == heads.BODY_NONE or (h.framing == heads.BODY_LENGTH and h.content_length == 0):
+        x.flags |= X_REQ_DONE
+    if h.method == heads.M_HEAD:
+        x.flags |= X_NO_BODY
+    if down.health_only or is_health_check(w, &x.req):
+        answer.health(x, down.health_only)
+        end(x, True)
+        return
+    if refuse_early(x):
+        return
+    note_upgrade(x)
+    find_sticky(x)
+    attempt(x, CARE_ANY if repeatable(x) else CARE_QUIET)
+
+cdef inline bint is_health_check(Worker *w, const Head *h) noexcept nogil:
+    cdef Settings *cfg = &w.shared.cfg
+    cdef Span agent = heads.get(h, heads.N_USER_AGENT)
+    return cfg.health_agent_n != 0 and span.eq(agent, cfg.health_agent, cfg.health_agent_n)
+
+# gorouter: an empty Host, or one that is the client's own address, names no route.
+cdef inline bint is_own_address(const Exchange *x) noexcept nogil:
+    cdef Span host = heads.host(&x.req)
+    cdef u32 i
+    if host.n < x.down.ip_len:
+        return False
+    for i in range(x.down.ip_len):
+        if host.p[i] != x.down.peer[x.down.ip_off + i]:
+            return False
+    return host.n == x.down.ip_len or host.p[x.down.ip_len] == c':'
+
+cdef inline bint refuse_early(Exchange *x) noexcept nogil:
+    cdef int code = 0
+    if x.req.method == heads.M_CONNECT:
+        code = fault.CONNECT_REFUSED
+    elif x.req.flags & heads.F_EXPECT_OTHER:
+        code = fault.EXPECTATION
+    elif x.req.host_len == 0 or is_own_address(x):
+        code = fault.EMPTY_HOST
+        tap.inc(&x.w.counters.rejected_requests)
+    if code == 0:
+        return False
+    fail_with(x, code)
+    return True
+
+# Upgrades are offered to endpoints, but h2c is not: HTTP/2 inside a tunnel would be out of the router's sight.
+cdef inline void note_upgrade(Exchange *x) noexcept nogil:
+    cdef Span to = heads.get(&x.req, heads.N_UPGRADE)
+    if x.req.flags & heads.F_UPGRADE and x.flags & X_REQ_DONE and not (to.n >= 3 and dp.ieq(to.p, b"h2c", 3)):
+        x.flags |= X_UPGRADE
+        if x.req.flags & heads.F_WEBSOCKET:
+            x.flags |= X_WEBSOCKET
+
+cdef inline void find_sticky(Exchange *x) noexcept nogil:
+    cdef Settings *cfg = &x.w.shared.cfg
+    cdef Span id
+    cdef u32 i
+    if not (x.req.flags & heads.F_HAS_COOKIE):
+        return
+    id = cookies.get_cookie(&x.req, b"__VCAP_ID__", 11)
+    if id.p == NULL or id.n == 0:
+        return
+    for i in range(cfg.n_sticky):
+        if cookies.get_cookie(&x.req, cfg.sticky[i].text, cfg.sticky[i].n).p != NULL:
+            x.sticky_id = id
+            x.flags |= X_STICKY
+            return
+
+# RFC 9110 9.2.2: a request that may be sent again although an endpoint may have seen it.
+cdef inline bint repeatable(const Exchange *x) noexcept nogil:
+    return (x.req.flags & heads.F_IDEMPOTENT) != 0 and (x.flags & (X_UPGRADE | X_BODY_SEEN)) == 0 and (
+        x.req.framing == heads.BODY_NONE or (x.req.framing == heads.BODY_LENGTH and x.req.content_length == 0))
+
+# ---- attempts ----------------------------------------------------------------------------------------------------
+
+# The instance for the next attempt, with a reference; NULL with x.fault set.
+cdef inline Endpoint *choose(Exchange *x) noexcept nogil:
+    cdef Worker *w = x.w
+    cdef Span host = heads.host(&x.req)
+    cdef Span path = heads.path(&x.req)
+    cdef Pool *p = table.find(&w.shared.table, host.p, host.n, path.p, path.n)
+    cdef Endpoint *e = NULL
+    if p == NULL:
+        x.fault = fault.UNKNOWN_ROUTE
+        return NULL
+    if x.flags & X_STICKY and x.attempts == 0:
+        e = sticky.find_instance(p, x.sticky_id)
+        if e != NULL and balance.cooling(e, w.now_ms, w.shared.cfg.cool_down_ms):
+            endpoint.unref(e)
+            e = NULL
+        if e != NULL:
+            balance.note(&x.pick, e)
+            tap.inc(&w.counters.sticky_hits)
+            return e
+        tap.inc(&w.counters.sticky_misses)
+    e = balance.choose(p, &x.pick, w.now_ms, w.shared.cfg.cool_down_ms)
+    if e == NULL:
+        x.fault = fault.NO_ENDPOINTS if w.shared.cfg.empty_pool_503 else fault.UNKNOWN_ROUTE
+    return e
+
+cdef inline void set_endpoint(Exchange *x, Endpoint *e) noexcept nogil:
+    if x.ep != NULL:
+        endpoint.unref(x.ep)
+    x.ep = e
+    if x.flags & X_STICKY:
+        if span.eq(x.sticky_id, endpoint.instance_id(e).p, endpoint.instance_id(e).n):
+            x.flags &= ~X_STICKY_MISS
+        else:
+            x.flags |= X_STICKY_MISS
+
+# Sends the request to an endpoint; tries others as long as connects cannot even be started.
+cdef inline void attempt(Exchange *x, int care) noexcept nogil:
+    cdef Worker *w = x.w
+    cdef Endpoint *e
+    cdef HeadOut out
+    cdef int code = 0, before = x.fault
+    while True:
+        e = choose(x)
+        if e == NULL:
+            if before:
+                x.fault = before        # what went wrong with the attempts made says more
+            elif x.fault == fault.UNKNOWN_ROUTE:
+                tap.inc(&w.counters.rejected_requests)
+            fail_with(x, x.fault)
+            return
+        set_endpoint(x, e)
+        x.attempts += 1
+        tap.inc(&w.counters.attempts)
+        if x.attempts > 1:
+            tap.inc(&w.counters.retries)
+        if x.up_began_ns == 0:
+            x.up_began_ns = clock.mono_ns()
+        balance.begin(e)
+        x.in_flight = 1
+        x.up = w.open_up(w, e, x.req.method, care, &code)
+        if x.up != NULL:
+            break
+        if not note_failure(x, code):
+            fail_with(x, code)
+            return
+        before = code
+    x.fault = 0
+    x.up.owner = x
+    x.up.events = &w.exchange_events
+    forward.request(w, x, &out, not w.shared.cfg.upstream_keep_alive)
+    x.up.ops.send_head(x.up, &out)
+    if x.flags & X_REQ_DONE:
+        x.up.ops.send_end(x.up, span.make(NULL, 0))
+    elif x.up.ready:
+        on_ready(x, x.up)
+
+# Books a failed attempt. True if another one may be made.
+cdef inline bint note_failure(Exchange *x, int code) noexcept nogil:
+    cdef Worker *w = x.w
+    cdef const fault.Row *row = fault.row(code)
+    cdef bint again
+    landed(x)
+    x.fault = code
+    tap.inc(&w.counters.endpoint_failures)
+    if row.blame:
+        balance.mark_failed(x.ep, w.now_ms)
+    if x.flags & X_BODY_SEEN or x.flags & X_RESP_HEAD:
+        again = False
+    elif row.retry == fault.RETRY_ANY:
+        again = x.attempts < w.shared.cfg.max_attempts
+    else:
+        again = (row.retry == fault.RETRY_SAFE and w.shared.cfg.retry_idempotent and repeatable(x)
+                 and not (x.flags & X_REPEATED))
+        if again:
+            x.flags |= X_REPEATED
+    again = again and x.attempts < limits.ATTEMPTS_MAX
+    answer.post_event(x, code, again)
+    return again
+
+# ---- events of the client's stream -------------------------------------------------------------------------------
+
+cdef inline void on_body(void *owner, Stream *s, const char *p, u64 n) noexcept nogil:
+    cdef Exchange *x = <Exchange *>owner
+    cdef Stream *to
+    cdef i64 queued
+    if s == x.down:
+        x.req_bytes += n
+        x.flags |= X_BODY_SEEN
+        to = x.up
+    else:
+        x.resp_bytes += n
+        to = x.down
+    if to == NULL or (s != x.down and x.flags & X_NO_BODY):
+        return
+    queued = to.ops.send_body(to, p, n)
+    if queued > limits.OUT_HIGH:
+        s.ops.want_body(s, False)
+        x.flags |= X_DOWN_PAUSED if s == x.down else X_UP_PAUSED
+
+cdef inline void on_end(void *owner, Stream *s, Span trailers) noexcept nogil:
+    cdef Exchange *x = <Exchange *>owner
+    if s == x.down:
+        x.flags |= X_REQ_DONE
+        if x.up != NULL:
+            x.up.ops.send_end(x.up, trailers)
+        return
+    x.flags |= X_RESP_DONE
+    x.down.ops.send_end(x.down, trailers)
+    end(x, True)
+
+# The other side has taken what was queued: its source may go on.
+cdef inline void on_drain(void *owner, Stream *s) noexcept nogil:
+    cdef Exchange *x = <Exchange *>owner
+    if s == x.down and x.flags & X_UP_PAUSED:
+        x.flags &= ~X_UP_PAUSED
+        if x.up != NULL:
+            x.up.ops.want_body(x.up, True)
+    elif s == x.up and x.flags & X_DOWN_PAUSED:
+        x.flags &= ~X_DOWN_PAUSED
+        x.down.ops.want_body(x.down, True)
+
+# ---- events of the endpoint's stream -----------------------------------------------------------------------------
+
+# Connected: from now on, and not before, the request's body is read.
+cdef inline void on_ready(void *owner, Stream *s) noexcept nogil:
+    cdef Exchange *x = <Exchange *>owner
+    if x.flags & X_REQ_DONE:
+        return
+    if x.req.flags & heads.F_EXPECT_100 and not (x.flags & X_CONTINUED):
+        timers.set_ms(&x.w.wheel, &x.timer, CONTINUE_MS)
+    x.down.ops.want_body(x.down, True)
+
+# The endpoint has not said whether it wants the body: the client is told to send it.
+cdef inline void on_timer(Exchange *x) noexcept nogil:
+    cdef HeadOut out
+    if x.flags & (X_BODY_SEEN | X_CONTINUED | X_RESP_HEAD):
+        return
+    x.flags |= X_CONTINUED
+    memset(&out, 0, sizeof(out))
+    out.is_response = 1
+    out.status = 100
+    x.down.ops.send_head(x.down, &out)
+
+cdef inline void on_head(void *owner, Stream *s, Head *h) noexcept nogil:
+    cdef Exchange *x = <Exchange *>owner
+    cdef HeadOut out
+    if h.status == 101:
+        switch_protocols(x, h)
+        return
+    if h.status < 200:
+        # RFC 9110 15.2: no interim answers to a client that speaks HTTP/1.0
+        if x.req.minor == 0 or (h.status == 100 and x.flags & X_CONTINUED):
+            return
+        if h.status == 100:
+            if not (x.req.flags & heads.F_EXPECT_100):
+                return
+            x.flags |= X_CONTINUED
+        tap.inc(&x.w.counters.responses_1xx)
+        forward.interim(h, &out)
+        x.down.ops.send_head(x.down, &out)
+        return
+    landed(x)
+    if x.flags & X_WEBSOCKET:
+        tap.inc(&x.w.counters.websocket_failures)
+    x.status = h.status
+    x.flags |= X_RESP_HEAD
+    answer.count_status(x)
+    forward.response(x.w, x, h, &out, ends_after(x))
+    if h.framing == heads.BODY_CHUNKED or h.framing == heads.BODY_CLOSE:
+        # RFC 9112 7: chunks are for HTTP/1.1; for older clients the end of the connection ends the body
+        out.framing = heads.BODY_CHUNKED if x.req.minor else heads.BODY_CLOSE
+        if out.framing == heads.BODY_CLOSE:
+            out.close = 1
+    if h.framing == heads.BODY_NONE:
+        out.framing = heads.BODY_NONE
+    x.down.ops.send_head(x.down, &out)
+
+# Must the client's connection end with this answer? Also when it comes before the request was read: what follows on
+# the connection could not be told from the rest of the body.
+cdef inline bint ends_after(const Exchange *x) noexcept nogil:
+    return not (x.req.flags & heads.F_KEEP_ALIVE) or not (x.flags & X_REQ_DONE) or x.w.draining != 0
+
+# 101: a tunnel, if it is the protocol that was asked for.
+cdef inline void switch_protocols(Exchange *x, Head *h) noexcept nogil:
+    cdef HeadOut out
+    cdef Span asked = heads.get(&x.req, heads.N_UPGRADE)
+    cdef Span got = heads.get(h, heads.N_UPGRADE)
+    cdef u32 i
+    cdef bint same = (x.flags & X_UPGRADE) != 0 and asked.n == got.n
+    if same:
+        for i in range(asked.n):
+            if dp.lower(asked.p[i]) != dp.lower(got.p[i]):
+                same = False
+    if not same:
+        if x.flags & X_WEBSOCKET:
+            tap.inc(&x.w.counters.websocket_failures)
+        on_fail(x, x.up, fault.UP_UPGRADE)
+        return
+    landed(x)
+    if x.flags & X_WEBSOCKET:
+        tap.inc(&x.w.counters.websocket_upgrades)
+    x.status = 101
+    x.flags |= X_RESP_HEAD | X_TUNNEL
+    tap.dec(&x.w.counters.requests_active)
+    tap.inc(&x.w.counters.tunnels_open)
+    answer.count_status(x)
+    forward.response(x.w, x, h, &out, False)
+    out.keep_length = 0
+    x.down.ops.send_head(x.down, &out)
+    x.down.events = &x.w.tunnel_events
+    x.up.events = &x.w.tunnel_events
+    x.flags &= ~(X_REQ_DONE | X_RESP_DONE)
+    x.down.ops.tunnel(x.down)
+    x.up.ops.tunnel(x.up)
+
+# ---- failures ----------------------------------------------------------------------------------------------------
+
+cdef inline void on_fail(void *owner, Stream *s, int code) noexcept nogil:
+    cdef Exchange *x = <Exchange *>owner
+    if s == x.down:
+        client_failed(x, code)
+        return
+    if note_failure(x, code):
+        release_up(x, False)
+        attempt(x, CARE_ANY if fault.row(code).retry == fault.RETRY_ANY and repeatable(x) else CARE_FRESH)
+        return
+    fail_with(x, code)
+
+# The client went away, stalled or sent nonsense. It never counts against the endpoint.
+cdef inline void client_failed(Exchange *x, int code) noexcept nogil:
+    cdef const fault.Row *row = fault.row(code)
+    x.fault = code
+    release_up(x, False)
+    if code == fault.CLIENT_GONE or row.status == 0 or x.flags & X_RESP_HEAD:
+        if code == fault.CLIENT_GONE:
+            tap.inc(&x.w.counters.client_aborts)
+            if not (x.flags & X_RESP_HEAD):
+                x.status = 499
+        end(x, False)
+        return
+    fail_with(x, code)
+
+# Ends the request with what the fault's row says; with a cut if the client has seen part of an answer.
+cdef inline void fail_with(Exchange *x, int code) noexcept nogil:
+    cdef const fault.Row *row = fault.row(code)
+    cdef u32 status = row.status
+    x.fault = code
+    release_up(x, False)
+    if x.flags & X_RESP_HEAD:
+        end(x, False)
+        return
+    answer.error(x, code, 502 if status == 0 else status, ends_after(x))
+    end(x, True)

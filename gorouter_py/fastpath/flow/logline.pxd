@@ -1,0 +1,230 @@
+# L2: the access-log line, in gorouter's format, written into the worker's ring when a request ends.
+#
+# A line is at most limits.LOG_LINE_MAX bytes: host, target, referer and the like are cut to a share of it.
+from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
+from gorouter_py.fastpath.base cimport csys, dp, fmt, span, limits
+from gorouter_py.fastpath.http cimport heads
+from gorouter_py.fastpath.http.heads cimport Head
+from gorouter_py.fastpath.route cimport endpoint
+from gorouter_py.fastpath.net cimport tap
+from gorouter_py.fastpath.flow cimport daytime, fault, forward
+from gorouter_py.fastpath.flow.state cimport Exchange, Settings, Shared, Worker, X_NO_LOG
+
+cdef enum:
+    CUT_TARGET = 8192           # bytes of each kind that a line shows
+    CUT_FIELD = 1024
+
+# Bytes of s as strconv.Quote writes them, without the quotes, at most most source bytes.
+# gorouter: quotes with Go's strconv.Quote; bytes over 0x7f that are no UTF-8 appear as \xNN there and here.
+cdef inline char *escaped(char *w, Span s, u32 most) noexcept nogil:
+    cdef u32 i = 0, k, n = s.n if s.n < most else most
+    cdef u8 c
+    while i < n:
+        c = <u8>s.p[i]
+        if c >= 0x20 and c < 0x7f and c != c'"' and c != c'\\':
+            w[0] = <char>c
+            w += 1
+        elif c >= 0x80:
+            k = utf8_length(s.p + i, n - i)
+            if k:
+                w = fmt.put(w, s.p + i, k)
+                i += k
+                continue
+            w = fmt.put(w, b"\\x", 2)
+            w = fmt.hex_pad(w, c, 2)
+        elif c == c'"' or c == c'\\':
+            w[0] = c'\\'
+            w[1] = <char>c
+            w += 2
+        elif c == c'\t':
+            w = fmt.put(w, b"\\t", 2)
+        else:
+            w = fmt.put(w, b"\\x", 2)
+            w = fmt.hex_pad(w, c, 2)
+        i += 1
+    return w
+
+# Length of the well-formed UTF-8 character at p, 0 if there is none (RFC 3629).
+cdef inline u32 utf8_length(const char *p, u32 n) noexcept nogil:
+    cdef u8 a = <u8>p[0]
+    cdef u8 b = <u8>p[1] if n > 1 else 0
+    cdef u32 k, i
+    if a >= 0xc2 and a <= 0xdf:
+        k = 2
+    elif a >= 0xe0 and a <= 0xef:
+        k = 3
+        if (a == 0xe0 and b < 0xa0) or (a == 0xed and b > 0x9f):
+            return 0
+    elif a >= 0xf0 and a <= 0xf4:
+        k = 4
+        if (a == 0xf0 and b < 0x90) or (a == 0xf4 and b > 0x8f):
+            return 0
+    else:
+        return 0
+    if n < k:
+        return 0
+    for i in range(1, k):
+        if (<u8>p[i] & 0xc0) != 0x80:
+            return 0
+    return k
+
+cdef inline bint is_plain(Span s) noexcept nogil:
+    cdef u32 i
+    for i in range(s.n):
+        if <u8>s.p[i] < 0x20 or <u8>s.p[i] >= 0x7f or s.p[i] == c'"' or s.p[i] == c'\\':
+            return False
+    return True
+
+# A quoted string, "-" when empty.
+cdef inline char *quoted(char *w, Span s) noexcept nogil:
+    if s.n == 0:
+        return fmt.put(w, b'"-"', 3)
+    w[0] = c'"'
+    w += 1
+    if s.n <= CUT_FIELD and is_plain(s):
+        w = fmt.span(w, s)
+    else:
+        w = escaped(w, s, CUT_FIELD)
+    w[0] = c'"'
+    return w + 1
+
+# URL.RequestURI(): the target with bytes over 0x7f escaped, absolute form without scheme and authority.
+cdef inline char *target(char *w, const Head *h) noexcept nogil:
+    cdef const char *digits = b"0123456789ABCDEF"
+    cdef Span t = heads.target(h)
+    cdef u32 i, n
+    if h.flags & heads.F_ABSOLUTE:
+        t = span.make(h.base + h.path, h.target + h.target_len - h.path)
+    n = t.n if t.n < CUT_TARGET else CUT_TARGET
+    for i in range(n):
+        if <u8>t.p[i] >= 0x80:
+            w[0] = c'%'
+            w[1] = digits[<u8>t.p[i] >> 4]
+            w[2] = digits[<u8>t.p[i] & 15]
+            w += 3
+        elif t.p[i] == c'"' or t.p[i] == c'\\':
+            w[0] = c'\\'
+            w[1] = t.p[i]
+            w += 2
+        else:
+            w[0] = t.p[i]
+            w += 1
+    return w
+
+# X-Forwarded-For as it went to the endpoint: received values joined, then the client.
+cdef inline char *forwarded_for(char *w, const Exchange *x) noexcept nogil:
+    cdef const Head *h = &x.req
+    cdef u32 i, left = CUT_FIELD
+    cdef int first = h.first[heads.N_X_FORWARDED_FOR]
+    cdef Span v
+    if first < 0 and x.ep == NULL:
+        return fmt.put(w, b'"-"', 3)
+    w[0] = c'"'
+    w += 1
+    if first >= 0:
+        for i in range(<u32>first, h.nfields):
+            if h.fields[i].id != heads.N_X_FORWARDED_FOR:
+                continue
+            v = heads.value(h, &h.fields[i])
+            if v.n == 0:
+                continue
+            w = escaped(w, v, left)
+            left -= v.n if v.n < left else left
+            if x.ep != NULL:
+                w = fmt.put(w, b", ", 2)
+    if x.ep != NULL:
+        w = fmt.put(w, x.down.peer + x.down.ip_off, x.down.ip_len)
+    w[0] = c'"'
+    return w + 1
+
+# What X-Cf-RouterError said: the row's text with %A (endpoint) filled in.
+cdef inline char *router_error(char *w, const Exchange *x, int code) noexcept nogil:
+    cdef const fault.Row *row = fault.row(code)
+    cdef const char *p = row.what
+    if p == NULL:
+        return w
+    while p[0]:
+        if p[0] == c'%' and p[1] == c'A':
+            if x.ep != NULL:
+                w = fmt.span(w, endpoint.addr_text(x.ep))
+            p += 2
+        else:
+            w[0] = p[0]
+            w += 1
+            p += 1
+    return w
+
+cdef inline char *request_line(char *p, const Head *h) noexcept nogil:
+    p[0] = c'"'
+    p = escaped(p + 1, heads.method(h), 64)
+    p[0] = c' '
+    p = target(p + 1, h)
+    p = fmt.put(p, b" HTTP/1.", 8)
+    p[0] = <char>(c'0' + h.minor)
+    return fmt.put(p + 1, b'" ', 2)
+
+cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
+    cdef Settings *cfg = &w.shared.cfg
+    cdef const Head *h = &x.req
+    cdef char *p = w.scratch
+    cdef u64 total = ended_ns - x.began_ns
+    cdef u64 away = x.up_ended_ns - x.up_began_ns if x.up_ended_ns > x.up_began_ns else 0
+    cdef Span host = heads.host(h)
+    if not cfg.log_enabled or (x.flags & X_NO_LOG):
+        return
+    p = escaped(p, host, limits.HOST_MAX)
+    p = fmt.put(p, b" - [", 4)
+    p = fmt.span(p, daytime.stamp(w, x.wall_ns // 1000000000))
+    p = fmt.dec_pad(p, x.wall_ns % 1000000000, 9)
+    p = fmt.put(p, b"Z] ", 3)
+    p = request_line(p, h)
+    p = fmt.dec(p, x.status) if x.status else fmt.put(p, b'"-"', 3)
+    p[0] = c' '
+    p = fmt.dec(p + 1, x.req_bytes)
+    p[0] = c' '
+    p = fmt.dec(p + 1, x.resp_bytes)
+    p[0] = c' '
+    p = quoted(p + 1, heads.get(h, heads.N_REFERER))
+    p[0] = c' '
+    p = quoted(p + 1, heads.get(h, heads.N_USER_AGENT))
+    p[0] = c' '
+    p = quoted(p + 1, span.make(x.down.peer, x.down.peer_len if cfg.log_source_ip else 0))
+    p[0] = c' '
+    p = quoted(p + 1, endpoint.addr_text(x.ep) if x.ep != NULL else span.make(NULL, 0))
+    p = fmt.put(p, b" x_forwarded_for:", 17)
+    p = forwarded_for(p, x) if cfg.log_forwarded_for else fmt.put(p, b'"-"', 3)
+    p = fmt.put(p, b" x_forwarded_proto:", 19)
+    p = quoted(p, forward.forwarded_proto(cfg, x) if x.ep != NULL else heads.get(h, heads.N_X_FORWARDED_PROTO))
+    p = fmt.put(p, b" vcap_request_id:", 17)
+    p = quoted(p, span.make(x.request_id, fmt.UUID_LEN))
+    p = fmt.put(p, b" response_time:", 15)
+    p = fmt.seconds(p, total)
+    p = fmt.put(p, b" gorouter_time:", 15)
+    # gorouter: 0 when no endpoint was chosen
+    p = fmt.seconds(p, total - away if x.ep != NULL and total > away else 0)
+    p = fmt.put(p, b" app_id:", 8)
+    p = quoted(p, endpoint.app_id(x.ep) if x.ep != NULL else span.make(NULL, 0))
+    p = fmt.put(p, b" app_index:", 11)
+    p = quoted(p, endpoint.instance_index(x.ep) if x.ep != NULL else span.make(NULL, 0))
+    p = fmt.put(p, b" instance_id:", 13)
+    p = quoted(p, endpoint.instance_id(x.ep) if x.ep != NULL else span.make(NULL, 0))
+    p = fmt.put(p, b" x_cf_routererror:", 18)
+    if x.fault and fault.row(x.fault).what != NULL:
+        p[0] = c'"'
+        p = router_error(p + 1, x, x.fault)
+        p[0] = c'"'
+        p += 1
+    else:
+        p = fmt.put(p, b'"-"', 3)
+    p[0] = c'\n'
+    p += 1
+    push(w, span.make(w.scratch, <u32>(p - w.scratch)))
+
+cdef inline void push(Worker *w, Span line) noexcept nogil:
+    cdef u64 one = 1
+    if line.n > limits.LOG_RING // 2 or not tap.log_put(&w.log, line.p, line.n):
+        tap.inc(&w.counters.access_log_dropped)
+        return
+    tap.inc(&w.counters.access_log_lines)
+    if dp.load32(&w.shared.logger_asleep) and dp.xchg32_ar(&w.shared.logger_asleep, 0):
+        csys.write(w.shared.logger_wake, &one, 8)

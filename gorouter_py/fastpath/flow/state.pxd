@@ -1,0 +1,250 @@
+# L2: the structures of a worker, types only: Shared, Worker, Conn, Exchange.
+#
+# Shared is written by control before the threads start, but for its atomics. A Worker and everything that hangs off
+# it belongs to one thread; only its counters, rings, mailbox and series pointers are seen by others.
+from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64, i64
+from gorouter_py.fastpath.base cimport limits
+from gorouter_py.fastpath.base.buf cimport Buf, Slabs
+from gorouter_py.fastpath.base.rng cimport Rng
+from gorouter_py.fastpath.http.heads cimport Field, Head
+from gorouter_py.fastpath.http.chunked cimport Chunked
+from gorouter_py.fastpath.route.endpoint cimport Endpoint, Pool
+from gorouter_py.fastpath.route.table cimport Table
+from gorouter_py.fastpath.route.balance cimport Pick
+from gorouter_py.fastpath.net.timers cimport Timer, Wheel
+from gorouter_py.fastpath.net.pool cimport Idle, IdlePool
+from gorouter_py.fastpath.net.tap cimport Counters, EventRing, LogRing, Series
+from gorouter_py.fastpath.flow.stream cimport Stream, StreamEvents, StreamOps
+
+cdef struct CookieName:
+    u8 n
+    char text[63]
+
+cdef struct Settings:       # meaning and defaults: _fastpath.pyi
+    u32 workers
+    u64 head_timeout_ms
+    u64 body_timeout_ms
+    u64 connect_timeout_ms
+    u64 first_byte_timeout_ms
+    u64 request_timeout_ms
+    u64 idle_timeout_ms
+    u64 tunnel_timeout_ms
+    u64 upstream_idle_timeout_ms
+    u64 linger_timeout_ms
+    u64 cool_down_ms
+    u32 upstream_idle_per_endpoint
+    u32 max_attempts
+    u32 head_bytes_max
+    u64 max_connections
+    bint upstream_keep_alive
+    bint retry_idempotent
+    bint empty_pool_503
+    bint force_forwarded_proto_https
+    bint sanitize_forwarded_proto
+    bint secure_cookies
+    bint log_forwarded_for
+    bint log_source_ip
+    bint log_enabled
+    u32 n_sticky
+    CookieName sticky[limits.COOKIE_NAMES_MAX]
+    u32 health_agent_n
+    char health_agent[256]
+
+cdef struct Shared:
+    Settings cfg
+    Table table
+    u64 budget              # atomic: bytes in large buffers
+    u32 healthy             # atomic
+    u32 series_next         # atomic: series numbers given out
+    Pool *series_owner[limits.SERIES_MAX]   # atomic pointers; each holds a reference
+    u32 n_workers
+    Worker *workers[limits.WORKERS_MAX]
+    u32 logger_asleep       # atomic
+    u32 logger_stop         # atomic
+    int logger_wake         # eventfd
+    int log_fd
+    u32 log_reopen          # atomic
+    char log_path[4096]
+
+# ---- connections -------------------------------------------------------------------------------------------------
+
+cdef enum ConnKind:
+    K_DOWN = 1
+    K_UP
+    K_LISTEN
+    K_MAILBOX
+    TIMER_EXCHANGE          # not a connection: the kind of an exchange's timer
+
+# Legal moves are in flow/conn.set_state.
+cdef enum ConnState:
+    S_CLOSED = 0            # descriptor gone, freed at the end of the turn
+    S_IDLE                  # between messages
+    S_HEAD                  # part of a head is here
+    S_BUSY                  # an exchange owns the stream
+    S_CONNECTING            # up: connect() has not ended
+    S_LINGER                # down: answered early, swallowing what the client still sends
+    S_FLUSH                 # down: last answer queued, closes when it is written
+
+cdef enum ConnFlag:
+    C_READABLE = 1          # the kernel may have bytes (edge-triggered)
+    C_WRITABLE = 2          # the kernel takes bytes
+    C_WANT = 4              # the owner takes body bytes
+    C_TODO = 8              # on the worker's todo list
+    C_EOF = 16              # the peer has ended its side
+    C_BROKEN = 32           # a write failed or the kernel reported an error
+    C_IN_DONE = 64          # the incoming message is complete
+    C_OUT_DONE = 128        # the outgoing message is complete
+    C_RAW = 256             # a tunnel
+    C_REUSED = 512          # up: not the first message of this connection
+    C_KEEP = 1024           # may carry another message after this one
+    C_DETACH = 2048         # done() was called; the connection goes on when it is serviced
+    C_CLEAN = 4096          # ... and done() said clean
+    C_DRAIN = 8192          # on_drain is owed
+    C_SHUT = 16384          # shutdown(SHUT_WR) when the queue is empty
+    C_SHUT_DONE = 32768
+    C_HEAD_SEEN = 65536     # up: final response head delivered
+    C_WROTE = 131072        # bytes of this message have left
+
+cdef struct Conn:
+    Stream s                # first: a Conn* is a Stream*
+    Worker *w
+    Timer timer
+    Conn *next              # worker's list of all connections, by kind
+    Conn *prev
+    Conn *todo
+    Buf *in_                # down: the request head, and bytes behind it
+    Buf *ahead              # down: bytes of later requests, read with a body
+    Buf *out
+    Buf *out_last
+    u64 out_bytes
+    u64 body_left           # incoming body, BODY_LENGTH
+    u64 out_left            # outgoing body, BODY_LENGTH
+    Chunked chunk
+    Buf *trailer
+    int fd
+    u32 flags
+    u32 scanned
+    u32 body_at             # offset in in_ of body bytes that came with the head
+    u8 kind
+    u8 state
+    u8 in_framing
+    u8 out_framing
+    u8 minor                # down: the client's HTTP/1.x
+    u8 method               # up: of the request in transit
+    u8 interim              # up: 1xx heads seen
+    u32 interim_bytes
+    u32 events              # listener: 1 while watched
+    Endpoint *ep            # up: holds a reference
+    Idle idle
+    u64 since_ms            # idle since; listener: paused until
+    u64 attempt_until_ms    # up: end of the whole attempt, 0 none
+    char peer_text[56]
+
+# ---- one request and its answer ----------------------------------------------------------------------------------
+
+cdef enum ExchangeFlag:
+    X_REQ_DONE = 1          # request fully received and passed on
+    X_RESP_HEAD = 2         # final head sent to the client
+    X_RESP_DONE = 4
+    X_STICKY = 8            # the request named an instance
+    X_STICKY_MISS = 16      # ... that did not serve it
+    X_UPGRADE = 32          # asked for and allowed
+    X_WEBSOCKET = 64
+    X_TUNNEL = 128
+    X_REPEATED = 256        # the one repetition of a safe request was used
+    X_BODY_SEEN = 512       # body bytes were read from the client: no more attempts
+    X_CONTINUED = 1024      # 100 Continue went to the client
+    X_NO_BODY = 2048        # answer to HEAD
+    X_LOCAL = 4096          # answered by the router itself
+    X_NO_LOG = 8192
+    X_LATE_POSTED = 16384
+    X_UP_PAUSED = 32768
+    X_DOWN_PAUSED = 65536
+
+cdef struct Exchange:
+    Worker *w
+    Exchange *next_free
+    Stream *down
+    Stream *up
+    Endpoint *ep            # of the last attempt; holds a reference
+    Buf *index              # fields of req
+    Head req
+    Timer timer             # 100-continue
+    Pick pick
+    u32 flags
+    u32 attempts
+    int fault               # last fault, for the log's x_cf_routererror
+    u16 status
+    u8 in_flight            # ep.in_flight was counted
+    u64 began_ns            # monotonic
+    u64 wall_ns
+    u64 up_began_ns
+    u64 up_ended_ns
+    u64 req_bytes
+    u64 resp_bytes
+    Span sticky_id          # view into req
+    u32 series
+    char request_id[36]
+
+# How careful open_up is with a kept connection.
+cdef enum Care:
+    CARE_ANY = 0            # may be stale: the request can be repeated
+    CARE_QUIET              # just looked at, and not idle for long
+    CARE_FRESH              # a new connection
+
+# ---- worker ------------------------------------------------------------------------------------------------------
+
+cdef enum CommandKind:
+    CMD_STOP = 1
+    CMD_DRAIN               # close listeners, then finish
+    CMD_PURGE               # close idle connections to an endpoint (holds a reference)
+    CMD_TAKE                # a connection accepted by another worker
+
+cdef struct Command:
+    u32 kind
+    int fd
+    void *arg
+
+cdef struct Worker:
+    Shared *shared
+    u32 id
+    int ep                  # epoll
+    int wake                # eventfd of the mailbox
+    u32 stop                # thread-local: leave the loop
+    u32 draining
+    u64 turns               # atomic: loop turns, for the watchdog
+    u64 now_ms              # monotonic, refreshed each turn
+    u64 wall_offset_ns      # wall clock minus monotonic clock, refreshed each turn
+    Slabs slabs
+    Wheel wheel
+    IdlePool idle
+    Rng rng
+    Counters counters
+    LogRing log
+    EventRing events
+    Series *series[limits.SERIES_MAX]       # atomic pointers
+    Conn *todo_first
+    Conn *todo_last
+    Conn *graves            # closed this turn
+    Conn *downs             # all client connections
+    Conn *ups               # all upstream connections
+    Conn *listeners
+    Exchange *free_exchanges
+    u32 n_free_exchanges
+    u64 date_s              # second that date_text shows
+    char date_text[29]      # IMF-fixdate, RFC 9110 5.6.7
+    u64 stamp_s             # second that stamp_text shows
+    char stamp_text[20]     # "2006-01-02T15:04:05."
+    Head scratch_head       # response heads, used up within one event
+    Field scratch_fields[limits.FIELDS_MAX]
+    char scratch[65536]     # lines to append; a log line
+    u64 cmd_head            # mailbox: atomic, written by control
+    u64 cmd_tail            # atomic, written by the worker
+    Command cmds[limits.MAILBOX]
+    # how exchange opens and a connection starts one, without knowing each other
+    StreamOps down_ops
+    StreamOps up_ops
+    StreamEvents exchange_events
+    StreamEvents tunnel_events
+    void (*begin)(Worker *w, Stream *down, Head *h) noexcept nogil
+    Stream *(*open_up)(Worker *w, Endpoint *ep, u32 method, int care, int *fault) noexcept nogil
