@@ -340,7 +340,9 @@ def test_static_routes_cannot_be_changed_by_messages_and_do_not_age() -> None:
     assert len(bench.table.held) == 2
 
 
-@pytest.mark.parametrize("route", [("", "h", 1), ("/", "h", 1), ("a.test", "", 1), ("a.test", "h", 0), ("a b", "::1", 1)])
+@pytest.mark.parametrize(
+    "route", [("", "h", 1), ("/", "h", 1), ("a.test", "", 1), ("a.test", "h", 0), ("a b", "::1", 1)]
+)
 def test_bad_static_routes(route: tuple[str, str, int]) -> None:
     with pytest.raises(ValueError, match="not a route"):
         Bench().registry.add_static(*route)
