@@ -57,6 +57,9 @@ class Event(TypedDict):
 
 HISTOGRAM_BOUNDS_NS: tuple[int, ...]  # upper bounds, ascending; the last bucket has none
 COUNTERS: tuple[str, ...]
+COUNTER_HELP: dict[str, str]
+FAULTS: tuple[str, ...]
+DEFAULTS: dict[str, object]
 BUILD: str  # "release", "dev", "asan" or "tsan"
 
 class DataPlane:
@@ -87,6 +90,8 @@ class DataPlane:
     def endpoint_serial(self, handle: int) -> int: ...
     def lookup(self, host: str, path: str) -> tuple[str, list[int]] | None:
         """(route key, handles in rotation order) of the route a request would take; None if there is none."""
+    def routes(self) -> int:
+        """Routes in the table, those without an instance included."""
     def reclaim(self) -> int:
         """Frees what no worker can see any more; returns how many objects still wait. Call it about once a second."""
     # -- threads -------------------------------------------------------------------------------------------
@@ -114,3 +119,8 @@ class DataPlane:
 def live_objects() -> dict[str, int]:
     """Objects alive per type, in builds with assertions; empty in release builds."""
 
+def bugs() -> int:
+    """Programmer errors met by a build without assertions; anything but 0 deserves a report."""
+
+def check_settings(settings: Settings) -> dict[str, object]:
+    """The settings with defaults filled in; ValueError names the key, its value and what would be valid."""

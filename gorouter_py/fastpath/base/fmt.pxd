@@ -15,6 +15,14 @@ cdef inline char *span(char *w, Span s) noexcept nogil:
     memcpy(w, s.p, s.n)
     return w + s.n
 
+# A C string.
+cdef inline char *text(char *w, const char *s) noexcept nogil:
+    while s[0]:
+        w[0] = s[0]
+        w += 1
+        s += 1
+    return w
+
 cdef inline char *dec(char *w, u64 v) noexcept nogil:
     cdef char t[20]
     cdef int i = 20

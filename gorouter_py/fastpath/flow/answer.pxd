@@ -12,13 +12,6 @@ from gorouter_py.fastpath.flow.state cimport *
 cdef enum:
     BODY_ROOM = 4096
 
-cdef inline char *text(char *w, const char *s) noexcept nogil:
-    while s[0]:
-        w[0] = s[0]
-        w += 1
-        s += 1
-    return w
-
 cdef inline void count_status(Exchange *x) noexcept nogil:
     cdef tap.Counters *n = &x.w.counters
     cdef u32 cls = x.status // 100
@@ -65,14 +58,14 @@ cdef inline void health(Exchange *x, bint status_port) noexcept nogil:
     if status_port:
         x.flags |= X_NO_LOG
         if not alive and not span.eq(path, b"/health", 7):
-            p = text(p, b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n")
+            p = fmt.text(p, b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n")
             send(x, 404, span.make(w.scratch, <u32>(p - w.scratch)), span.make(b"404 page not found\n", 19), close)
             return
         if healthy:
-            p = text(p, b"Content-Type: text/plain; charset=utf-8\r\n")
-    p = text(p, b"Cache-Control: private, max-age=0\r\nExpires: 0\r\nDate: ")
+            p = fmt.text(p, b"Content-Type: text/plain; charset=utf-8\r\n")
+    p = fmt.text(p, b"Cache-Control: private, max-age=0\r\nExpires: 0\r\nDate: ")
     p = fmt.span(p, daytime.date(w, x.wall_ns // 1000000000))
-    p = text(p, b"\r\n")
+    p = fmt.text(p, b"\r\n")
     send(x, 200 if healthy else 503, span.make(w.scratch, <u32>(p - w.scratch)),
          span.make(b"ok\n", 3 if healthy else 0), close)
 
@@ -94,25 +87,25 @@ cdef inline void error(Exchange *x, int code, u16 status, bint close) noexcept n
     cdef char *p = w.scratch
     cdef char *body
     cdef char *q
-    p = text(p, b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n")
+    p = fmt.text(p, b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n")
     if row.what != NULL:
-        p = text(p, b"X-Cf-RouterError: ")
+        p = fmt.text(p, b"X-Cf-RouterError: ")
         p = logline.router_error(p, x, code)
-        p = text(p, b"\r\n")
+        p = fmt.text(p, b"\r\n")
     if code == fault.UNKNOWN_ROUTE:
-        p = text(p, b"Cache-Control: no-cache, no-store\r\n")
+        p = fmt.text(p, b"Cache-Control: no-cache, no-store\r\n")
     elif code == fault.EMPTY_HOST or code == fault.NO_ENDPOINTS:
-        p = text(p, b"Cache-Control: public,max-age=2\r\n")
-    p = text(p, b"Date: ")
+        p = fmt.text(p, b"Cache-Control: public,max-age=2\r\n")
+    p = fmt.text(p, b"Date: ")
     p = fmt.span(p, daytime.date(w, x.wall_ns // 1000000000))
-    p = text(p, b"\r\n")
+    p = fmt.text(p, b"\r\n")
     body = p
     q = fmt.dec(p, status)
-    q = text(q, b" ")
-    q = text(q, fault.reason(status))
-    q = text(q, b": ")
+    q = fmt.text(q, b" ")
+    q = fmt.text(q, fault.reason(status))
+    q = fmt.text(q, b": ")
     q = fill(q, row.text, heads.host(&x.req))
-    q = text(q, b"\n")
+    q = fmt.text(q, b"\n")
     if row.text[0] == 0:
         q = body
     send(x, status, span.make(w.scratch, <u32>(body - w.scratch)), span.make(body, <u32>(q - body)), close)

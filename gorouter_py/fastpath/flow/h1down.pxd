@@ -46,20 +46,20 @@ cdef inline void refuse(Conn *c, int code) noexcept nogil:
     if start == NULL:
         conn.kill(c, True)
         return
-    w = fmt.put(w, b"HTTP/1.1 ", 9)
+    w = fmt.text(w, b"HTTP/1.1 ")
     w = fmt.dec(w, status)
-    w = fmt.put(w, b" ", 1)
+    w = fmt.text(w, b" ")
     w = fmt.put(w, why, why_n)
-    w = fmt.put(w, b"\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
-                b"Connection: close\r\nContent-Length: ", 78 + 35)
+    w = fmt.text(w, b"\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n"
+                 b"Connection: close\r\nContent-Length: ")
     w = fmt.dec(w, 3 + 1 + why_n + 2 + text_n + 1)
-    w = fmt.put(w, b"\r\n\r\n", 4)
+    w = fmt.text(w, b"\r\n\r\n")
     w = fmt.dec(w, status)
-    w = fmt.put(w, b" ", 1)
+    w = fmt.text(w, b" ")
     w = fmt.put(w, why, why_n)
-    w = fmt.put(w, b": ", 2)
+    w = fmt.text(w, b": ")
     w = fmt.put(w, text, text_n)
-    w = fmt.put(w, b"\n", 1)
+    w = fmt.text(w, b"\n")
     conn.wrote(c, <u32>(w - start))
     c.flags &= ~C_KEEP
     close_after_flush(c)

@@ -38,7 +38,6 @@ cdef inline char *field_lines(char *w, const HeadOut *o) noexcept nogil:
 
 cdef inline char *start_line(char *w, const Conn *c, const HeadOut *o) noexcept nogil:
     cdef const Head *h = o.src
-    cdef const char *text
     if not o.is_response:
         w = fmt.put(w, h.base, h.target + h.target_len)
         return fmt.put(w, b" HTTP/1.1\r\n", 11)
@@ -51,11 +50,7 @@ cdef inline char *start_line(char *w, const Conn *c, const HeadOut *o) noexcept 
     if h != NULL:
         w = fmt.put(w, h.base + h.reason, h.reason_len)
     else:
-        text = fault.reason(o.status)
-        while text[0]:
-            w[0] = text[0]
-            w += 1
-            text += 1
+        w = fmt.text(w, fault.reason(o.status))
     return fmt.put(w, b"\r\n", 2)
 
 cdef inline char *framing_lines(char *w, const Conn *c, const HeadOut *o) noexcept nogil:
