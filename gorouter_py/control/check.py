@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 
 @click.command(context_settings=flags.PLAIN_SETTINGS)
-@click.argument("file")
+@click.argument("file", required=False)
+@click.option("--keys", is_flag=True, help="Print a table of all keys instead, with types, defaults and effect.")
 @click.option("--effective", is_flag=True, help="Also print the whole configuration that results, secrets hidden.")
 @click.option("--serve", "for_serve", is_flag=True, help="Check as 'gorouter-py serve --config FILE' reads it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--strict", is_flag=True, help="Exit with 1 for unknown keys too.")
-def check(file: str, effective: bool, for_serve: bool, as_json: bool, strict: bool) -> None:
+def check(file: str | None, keys: bool, effective: bool, for_serve: bool, as_json: bool, strict: bool) -> None:
     """Check a configuration FILE: errors, unknown keys, and keys that have no effect yet, each with its line.
 
     Exit code 1 if the router would not start with it.
@@ -28,7 +29,15 @@ def check(file: str, effective: bool, for_serve: bool, as_json: bool, strict: bo
       gorouter-py check gorouter.yml
       gorouter-py check --effective gorouter.yml > effective.yml
       gorouter-py check --serve --strict gorouter.yml
+      gorouter-py check --keys
     """
+    if keys:
+        from gorouter_py.control.keys import markdown
+
+        click.echo(markdown(), nl=False)
+        return
+    if file is None:
+        raise click.UsageError("which FILE? For example: gorouter-py check gorouter.yml")
     from gorouter_py.control import config as configuration
 
     try:

@@ -109,7 +109,7 @@ def _without_effect(reading: Reading) -> Iterator[Problem]:
     table = {row.path: row for row in keys.rows()}
     for path, mark in reading.marks.items():
         row = table.get(rules.generic(path))
-        if row is not None and not row.now:
+        if row is not None and not row.now and not path.endswith("]"):  # a list is told once
             yield Problem(mark, path, f"has no effect: {row.note}")
 
 

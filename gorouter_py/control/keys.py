@@ -11,11 +11,12 @@ keywords end in "_" here and not in the file. Defaults are those of `gorouter -c
 
 import copy
 import dataclasses
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, get_args, get_origin, get_type_hints
 
-from gorouter_py.component import LEVELS, Pem, Problem, Seconds, Uint, Uint16, Uint32
+from gorouter_py.component import LEVELS, Pem, Problem, Seconds, Uint, Uint16, Uint32, format_duration
 
 NO_TLS = "TLS is not served yet"
 NO_METRON = "logs and metrics go to files and Prometheus"
@@ -402,6 +403,44 @@ def file_name(attribute: str) -> str:
 def hints(section: type) -> dict[str, Any]:
     """Types of the fields of a section, by attribute."""
     return get_type_hints(section)
+
+
+def markdown() -> str:
+    """The table of all keys, as docs/configuration.md has it."""
+    lines = ["| key | type | default | effective | notes |", "|---|---|---|---|---|"]
+    for row in rows():
+        notes = row.note + (f" ({', '.join(row.choices)})" if row.choices else "")
+        cells = (f"`{row.path}`", type_name(row.type), _shown(row), "yes" if row.now else "no", notes)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def type_name(kind: Any) -> str:
+    """What a reader of the file calls a type."""
+    if get_origin(kind) is list:
+        return f"list of {type_name(get_args(kind)[0])}"
+    return _TYPE_NAMES[kind]
+
+
+_TYPE_NAMES: dict[Any, str] = {
+    str: "text",
+    Pem: "PEM",
+    bool: "true/false",
+    float: "number",
+    Seconds: "duration",
+    int: "integer",
+    Uint: "integer >= 0",
+    Uint16: "0 to 65535",
+    Uint32: "integer >= 0",
+}
+
+
+def _shown(row: Row) -> str:
+    if row.type is Seconds and isinstance(row.default, float):
+        return format_duration(row.default)
+    if row.default == "":
+        return ""
+    return json.dumps(row.default).strip('"')
 
 
 class Report(Protocol):
