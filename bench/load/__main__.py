@@ -34,6 +34,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--no-log", action="store_true", help="measure without access logs")
     parser.add_argument("--origins", type=int, default=3, help="instances of each route (default: %(default)s)")
     parser.add_argument("--directory", type=Path, help="where logs and configurations go while it runs")
+    parser.add_argument(
+        "--patience",
+        type=int,
+        default=2,
+        help="how often to repeat a round in which other programs had over 10 %% of the CPU (default: %(default)s)",
+    )
     parser.add_argument("--no-save", action="store_true", help="write nothing to bench/results/")
     options = parser.parse_args(argv)
     if options.quick:
@@ -61,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         not options.no_log,
         options.origins,
         options.directory,
+        max(0, options.patience),
     )
     now = datetime.now().astimezone()
     raise_file_limit()

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bench.load.peers.base import Instance, Table
+from bench.load.table import Instance, Table
 
 HOST = "r0.bench"
 

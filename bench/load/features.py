@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from bench.load.peers.base import Instance, Running
 from bench.load.procs import BenchError
+from bench.load.table import Instance
 
 HOST = "echo.bench"
 SESSION = "JSESSIONID=0123456789"
@@ -105,14 +105,14 @@ def ask(port: int, target: str = "/", cookie: str = "", host: str = HOST, forwar
     return Answer(head, body)
 
 
-def check(running: Running) -> None:
-    """BenchError naming the first feature that a peer lacks."""
+def check(peer: str, port: int, access_log: Path | None) -> None:
+    """BenchError naming the first feature that a peer on the port lacks."""
 
     def must(true: bool, what: str, answer: Answer) -> None:
         if not true:
-            raise BenchError(f"{running.peer}: {what}\nanswer:\n{answer.head}\norigin saw:\n{answer.seen}")
+            raise BenchError(f"{peer}: {what}\nanswer:\n{answer.head}\norigin saw:\n{answer.seen}")
 
-    first, second = ask(running.port, forwarded_for="192.0.2.7"), ask(running.port)
+    first, second = ask(port, forwarded_for="192.0.2.7"), ask(port)
     must(first.head.split(" ")[1:2] == ["200"], "a GET is not answered with 200", first)
     forwarded = [part.strip() for part in first.seen_field("x-forwarded-for").split(",")]
     must(forwarded == ["192.0.2.7", "127.0.0.1"], "X-Forwarded-For is not appended to", first)
@@ -122,14 +122,14 @@ def check(running: Running) -> None:
     must(all(ID_SHAPE.match(i) for i in ids) and ids[0] != ids[1], f"no unique request ids: {ids}", first)
     must(first.field("x-instance") != second.field("x-instance"), "no round robin over two instances", second)
     must(first.field("set-cookie") == "", "a cookie nobody asked for", first)
-    login = ask(running.port, "/login")
+    login = ask(port, "/login")
     instance = login.field("x-instance")
     must(f"__VCAP_ID__={instance}" in login.field("set-cookie"), "no __VCAP_ID__ beside the app's session", login)
     for _ in range(4):
-        sticky = ask(running.port, cookie=f"{SESSION}; __VCAP_ID__={instance}")
+        sticky = ask(port, cookie=f"{SESSION}; __VCAP_ID__={instance}")
         must(sticky.field("x-instance") == instance, f"a session of {instance} is not sticky", sticky)
-    if running.settings.access_log:
-        line = _wait_for_line(running.settings.access_log, ids[0])
+    if access_log:
+        line = _wait_for_line(access_log, ids[0])
         for part in (HOST, "GET / HTTP/1.1", " 200 ", "192.0.2.7"):
             must(part in line, f"{part!r} is not in the log line: {line}", first)
 

@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
-from bench.load.peers.base import Instance, Table
 from bench.load.procs import BenchError
+from bench.load.table import Instance, Table
 
 SUBJECT = "router.register"
 TICK_S = 0.01

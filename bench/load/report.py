@@ -15,7 +15,7 @@ RESULTS = REPO / "bench" / "results"
 BASE, OURS, PLAIN = "haproxy", "gorouter-py", "plain-python"
 HEADINGS = (
     *("peer", "CPU us/request", "+- rounds", "user us", "kernel us", "requests/s", "p50 us", "p99 us"),
-    *("/ haproxy", "log %", "waited %", "errors"),
+    *("/ haproxy", "log %", "others %", "errors"),
 )
 
 
@@ -44,7 +44,7 @@ def rows(results: Sequence[Result], case: str) -> list[list[str]]:
                 number(result.median(lambda s: s.load.p99_us), 0),
                 number(stats.ratio(cpu, base)),
                 number(logged, 1),
-                number(result.median(lambda s: 100 * s.disturbed), 1),
+                number(result.median(lambda s: 100 * s.others), 1),
                 str(sum(sample.load.errors for sample in result.samples)),
             ]
         )

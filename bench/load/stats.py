@@ -12,23 +12,19 @@ TICK_HZ = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Cpu:
-    """CPU time that the threads of some processes have used so far, in ns, by thread id and name.
-
-    waited_ns: how long they were ready but something else had the CPU, in all.
-    """
+    """CPU time that the threads of some processes have used so far, in ns, by thread id and name."""
 
     threads: Mapping[tuple[int, str], int]
-    waited_ns: int
     user_ticks: int
     system_ticks: int
 
 
-def parse_schedstat(text: str) -> tuple[int, int]:
-    """(time on a CPU, time waiting for one), in ns, of /proc/PID/task/TID/schedstat. ValueError if it is none."""
+def parse_schedstat(text: str) -> int:
+    """Time on a CPU in ns, the first number of /proc/PID/task/TID/schedstat. ValueError if it is none."""
     fields = text.split()
     if len(fields) != 3:
         raise ValueError(f"not a schedstat line: {text!r}")
-    return int(fields[0]), int(fields[1])
+    return int(fields[0])
 
 
 def parse_stat_ticks(text: str) -> tuple[int, int]:
@@ -40,18 +36,17 @@ def parse_stat_ticks(text: str) -> tuple[int, int]:
 def read_cpu(pids: Iterable[int], proc: Path = Path("/proc")) -> Cpu:
     """Reads all threads of the processes. A thread that ends meanwhile is left out; a dead process is an error."""
     threads: dict[tuple[int, str], int] = {}
-    user = system = waited = 0
+    user = system = 0
     for pid in pids:
         ticks = parse_stat_ticks((proc / str(pid) / "stat").read_text())
         user, system = user + ticks[0], system + ticks[1]
         for task in (proc / str(pid) / "task").iterdir():
             try:
-                spent, wait = parse_schedstat((task / "schedstat").read_text())
+                spent = parse_schedstat((task / "schedstat").read_text())
                 threads[int(task.name), (task / "comm").read_text().strip()] = spent
-                waited += wait
             except (FileNotFoundError, ProcessLookupError):
                 continue
-    return Cpu(threads, waited, user, system)
+    return Cpu(threads, user, system)
 
 
 def cpu_between(before: Cpu, after: Cpu) -> dict[str, int]:
@@ -69,6 +64,21 @@ def user_share(before: Cpu, after: Cpu) -> float:
     """
     user, system = after.user_ticks - before.user_ticks, after.system_ticks - before.system_ticks
     return user / (user + system) if user + system else math.nan
+
+
+def parse_busy_ticks(text: str, cpu: int) -> int:
+    """Ticks that a CPU was not idle so far, the host's theft (steal) included, of the text of /proc/stat."""
+    for line in text.splitlines():
+        name, *fields = line.split()
+        if name == f"cpu{cpu}":
+            user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields[:8])
+            return user + nice + system + irq + softirq + steal
+    raise ValueError(f"no CPU {cpu} in /proc/stat")
+
+
+def others_share(busy_ticks: int, own_ns: int, elapsed_s: float) -> float:
+    """Part of the time, 0 to 1, that a CPU worked for somebody else than the processes that used own_ns of it."""
+    return max(0.0, busy_ticks / TICK_HZ - own_ns / 1e9) / elapsed_s if elapsed_s > 0 else math.nan
 
 
 def median(values: Iterable[float]) -> float:

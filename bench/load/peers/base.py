@@ -1,23 +1,11 @@
-"""What all peers of a measurement share: the table they serve, the settings they get, and the face they show."""
+"""What all peers of a measurement share: the settings they get and the face they show."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from bench.load.procs import Fleet, Process
-
-
-@dataclass(frozen=True)
-class Instance:
-    """One origin as a peer knows it; id is its sticky identity."""
-
-    port: int
-    id: str
-    ip: str = "127.0.0.1"
-
-
-Table = Mapping[str, Sequence[Instance]]
+from bench.load.table import Table
 
 
 @dataclass(frozen=True)

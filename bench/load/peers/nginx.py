@@ -8,8 +8,9 @@ import resource
 import subprocess
 from pathlib import Path
 
-from bench.load.peers.base import Instance, Running, Settings, own_directory
+from bench.load.peers.base import Running, Settings, own_directory
 from bench.load.procs import BenchError, Fleet, wait_for_port
+from bench.load.table import Instance
 
 LOG_FORMAT = (
     '$http_host - [$time_iso8601] "$request" $status $content_length $body_bytes_sent "$http_referer" '
