@@ -50,7 +50,15 @@ def extensions(mode: str) -> list[Extension]:
     if os.environ.get("GOROUTER_PROBE"):
         common["depends"] += sorted(glob("tests/_probe*.pxi"))
         units.append(Extension("tests._probe", ["tests/_probe.pyx"], **common))
-    return cythonize(units, compiler_directives=DIRECTIVES, build_dir=f"build/{mode}/cython")
+    out = f"build/{mode}/cython"
+    # Cython does not see modules that are cimported by way of their package (from a.b cimport c).
+    stale = any(is_older(f"{out}/{unit.sources[0].removesuffix('.pyx')}.c", unit.depends) for unit in units)
+    return cythonize(units, compiler_directives=DIRECTIVES, build_dir=out, force=stale)
+
+
+def is_older(target: str, sources: list[str]) -> bool:
+    """Whether a file is missing or older than one of its sources."""
+    return not os.path.exists(target) or os.path.getmtime(target) < max(os.path.getmtime(path) for path in sources)
 
 
 def main() -> None:
