@@ -70,6 +70,7 @@ async def _main(
     router: Router | None = None
     code = 1
     try:
+        root.info("starting")
         router = Router(config, settings, static_routes, mode, root)
         code = await router.live()
     except StartError as error:
@@ -109,7 +110,12 @@ class Router:
         self._closed = False
         self._freshened = (0, time.monotonic())
 
-        self._data_plane = _fastpath.DataPlane(settings)
+        try:
+            self._data_plane = _fastpath.DataPlane(settings)
+        except OSError as error:
+            raise StartError("error-creating-access-logger", error) from None
+        except ValueError as error:
+            raise StartError("initialize-router-error", error) from None
         self._resolver = Resolver(root.session("registry"))
         self._registry = registry.Registry(
             self._data_plane, self._resolver, root.session("registry"), _registry_limits(config)
@@ -169,7 +175,6 @@ class Router:
     async def live(self) -> int:
         """Starts, serves until told to stop, drains if told to; returns the exit code. Raises StartError."""
         config = self._config
-        self._log.info("starting")
         self._log.debug("local-az-set", AvailabilityZone=config.zone)
         self._log.info(
             "retrieved-isolation-segments",

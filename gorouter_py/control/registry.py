@@ -13,6 +13,9 @@ everything (prune, export, rows) comes in portions; the caller yields to its loo
 Endpoints that this router must not speak to in plain text (tls_port), and routes whose requests must pass a route
 service first, are kept and listed but not routed: to the client such a route is unknown.
 
+The table raises ValueError for what it cannot hold, and BlockingIOError while workers lag hopelessly behind: then the
+endpoint is forgotten, complained about, and taken anew with its next registration.
+
 Does not: decode messages, resolve names, keep time (the caller passes it), touch files.
 """
 
@@ -207,7 +210,12 @@ class Registry:
     def resolved(self, host: str, addresses: tuple[str, ...]) -> None:
         """The addresses of a name have changed."""
         for slot in tuple(self._by_name.get(host, ())):
-            self._publish_name(slot, addresses)
+            try:
+                self._publish_name(slot, addresses)
+            except (ValueError, BlockingIOError) as error:
+                facts = self._facts[slot]
+                assert facts is not None
+                self._reject(self._keys[slot], facts, str(error))
 
     # -- time ----------------------------------------------------------------------------------------------
 
@@ -365,7 +373,7 @@ class Registry:
             self._spelling[key] = uri
         try:
             self._publish(slot, self._spelling.get(key, key))
-        except ValueError as error:
+        except (ValueError, BlockingIOError) as error:
             self._give_slot(slot)
             if new_route:
                 self._spelling.pop(key, None)
@@ -391,15 +399,21 @@ class Registry:
         self._until[slot] = until
         handle = self._handles[slot]
         if handle != UNROUTED and _is_routable(message):
+            try:
+                self._replace(slot, handle, message)
+            except (ValueError, BlockingIOError) as error:
+                # What was there may be another tenant's by now; without it the next registration is a new one.
+                self._drop(slot, key, message.address, self.last_update or 0.0)
+                self._reject(key, message, str(error))
+                return
             self._facts[slot] = message
-            self._replace(slot, handle, message)
         elif handle != UNROUTED or _is_routable(message):
             self._unpublish(slot, self.last_update or 0.0)
             self._facts[slot] = message
             try:
                 self._publish(slot, self._spelling.get(key, key))
-            except ValueError as error:
-                self._handles[slot] = UNROUTED
+            except (ValueError, BlockingIOError) as error:
+                self._drop(slot, key, message.address, self.last_update or 0.0)
                 self._reject(key, message, str(error))
                 return
             if self._handles[slot] != UNROUTED:
@@ -470,8 +484,11 @@ class Registry:
         self._by_name.setdefault(facts.host, set()).add(slot)
         try:
             self._publish_name(slot, self._names.watch(facts.host))
-        except ValueError:
+        except (ValueError, BlockingIOError):
+            for handle in self._named[slot].values():
+                self._table.remove(handle)
             self._forget_name(slot, facts.host)
+            self._handles[slot] = UNROUTED
             raise
 
     def _publish_name(self, slot: int, addresses: tuple[str, ...]) -> None:
