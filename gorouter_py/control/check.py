@@ -44,7 +44,6 @@ def check(file: str | None, keys: bool, effective: bool, for_serve: bool, as_jso
         loaded = configuration.inspect(file, configuration.SERVE_DEFAULTS if for_serve else {})
     except ConfigError as error:
         loaded = configuration.Loaded(configuration.Config(), error.problems, [], [])
-        effective = False
     if as_json:
         _print_json(file, loaded, effective and not loaded.problems)
     else:

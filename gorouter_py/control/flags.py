@@ -44,7 +44,7 @@ def parse_route(text: str) -> StaticRoute:
     _check_host(host, text)
     if re.search(r"[?#\s\x00-\x1f]", path):
         raise ValueError(f"{text!r}: the path of a route has no query, fragment or space")
-    name, port = parse_address(address)
+    name, port = parse_address(address, text)
     return StaticRoute(host.lower() + slash + path, name, port)
 
 
@@ -62,40 +62,38 @@ def _check_host(host: str, text: str) -> None:
             raise ValueError(f"{text!r}: {wrong}; {_ROUTE_EXAMPLE}")
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """ "127.0.0.1:8080", "[::1]:8080" or "name:8080"; the port is 1 to 65535."""
+def parse_address(text: str, whole: str = "") -> tuple[str, int]:
+    """ "127.0.0.1:8080", "[::1]:8080" or "name:8080"; the port is 1 to 65535. `whole`: what to call it in messages."""
+    whole = whole or text
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
         if ":" not in host:
-            raise ValueError(f"{text!r}: only an IPv6 address stands in brackets")
+            raise ValueError(f"{whole!r}: only an IPv6 address stands in brackets")
     elif ":" in host:
-        raise ValueError(f"{text!r}: write an IPv6 address in brackets, as [::1]:8080")
+        raise ValueError(f"{whole!r}: write an IPv6 address in brackets, as [::1]:8080")
     if not colon or not host:
-        raise ValueError(f"{text!r} is no address; write HOST:PORT, for example 127.0.0.1:8080")
+        raise ValueError(f"{whole!r}: {text!r} is no address; write HOST:PORT, for example 127.0.0.1:8080")
     if not re.fullmatch(r"[A-Za-z0-9._:%-]+", host):
-        raise ValueError(f"{text!r}: {host!r} is neither an IP address nor a host name")
-    return host, _port(port, text)
-
-
-def _port(text: str, whole: str) -> int:
-    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
-        raise ValueError(f"{whole!r}: {text!r} is no port; valid: 1 to 65535")
-    return int(text)
+        raise ValueError(f"{whole!r}: {host!r} is neither an IP address nor a host name")
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise ValueError(f"{whole!r}: {port!r} is no port; valid: 1 to 65535")
+    return host, int(port)
 
 
 def parse_nats(text: str) -> NatsServer:
     """ "nats://user:pass@host:4222", "tls://host", or just "host[:port]"; the port is 4222 if not given."""
+    shown = re.sub(r"(?s)(://|^)[^/]*@", r"\1***@", text)  # messages end up in logs; passwords must not
     scheme, separator, rest = text.rpartition("://")
     if separator and scheme not in ("nats", "tls"):
-        raise ValueError(f"{text!r}: {scheme!r} is no scheme of NATS; {_NATS_EXAMPLE}")
+        raise ValueError(f"{shown!r}: {scheme!r} is no scheme of NATS; {_NATS_EXAMPLE}")
     credentials, _, address = rest.rstrip("/").rpartition("@")
     user, _, password = credentials.partition(":")
     if not address or re.search(r"[/?#\s]", address):
-        raise ValueError(f"{text!r} is no NATS server; {_NATS_EXAMPLE}")
+        raise ValueError(f"{shown!r} is no NATS server; {_NATS_EXAMPLE}")
     if not re.search(r"(^[^:]*|\]):[^\]]*$", address):
         address = f"{address}:{_NATS_PORT}"
-    host, port = parse_address(address)
+    host, port = parse_address(address, shown)
     return NatsServer(host, port, unquote(user), unquote(password), scheme == "tls")
 
 
