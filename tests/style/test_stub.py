@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 from types import ModuleType
 
 import pytest
@@ -81,18 +82,21 @@ def test_functions(module: ModuleType) -> None:
             assert compiled_parameters(getattr(module, node.name)) == parameters(node), node.name
 
 
-# One fitting value for each type a setting has; numbers stay small, texts are no paths that would be created.
-FITTING = {"int": 1, "bool": True, "str": "", "Sequence[str]": ("JSESSIONID",)}
+def default_of(key: str) -> object:
+    """The default that the stub gives beside a setting, in the form `key: type  # DEFAULT: what it is`."""
+    source = (ROOT / "gorouter_py" / "_fastpath.pyi").read_text()
+    match = re.search(rf"^    {key}: (.+?)  # (\([^)]*\)|\"[^\"]*\"|True|False|\d+)", source, re.M)
+    assert match is not None, f"{key}: the stub names no default"
+    value: object = ast.literal_eval(match[2])
+    assert type(value).__name__ in (match[1], "tuple"), f"{key}: {value!r} is no {match[1]}"
+    return value
 
 
 def test_settings_are_those_of_the_stub(module: ModuleType) -> None:
-    wanted = {
-        node.target.id: FITTING[ast.unparse(node.annotation)]
-        for node in stub_class("Settings").body
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-    }
-    for key, value in wanted.items():
-        plane = module.DataPlane({key: value})
+    fields = stub_class("Settings").body
+    keys = [node.target.id for node in fields if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
+    for key in keys:
+        plane = module.DataPlane({key: default_of(key)})
         del plane
     with pytest.raises(ValueError, match="no_such_setting"):
         module.DataPlane({"no_such_setting": 1})
