@@ -60,7 +60,7 @@ def main() -> None:
               "for more instances. HOST may start with '*.'; ADDRESS may be a name.")
 @click.option("--host", help="Address the front door and the health port listen on.  [default: 0.0.0.0]")
 @click.option("--port", type=flags.PORT, help="Port of the front door; 0 takes a free one.  [default: 8081]")
-@click.option("--workers", type=click.IntRange(1, 1024), help="Worker threads.  [default: one per CPU]")
+@click.option("--workers", type=click.IntRange(1, 64), help="Worker threads.  [default: one per CPU]")
 @click.option("--nats", "nats", type=flags.NATS, multiple=True, envvar="GOROUTER_NATS", show_envvar=True,
               help="NATS server that routes are registered on. Repeat it for the servers of a cluster.")
 @click.option("--nats-credentials", metavar="FILE", help="NATS .creds file.")
@@ -73,10 +73,10 @@ def main() -> None:
 @click.option("--snapshot", metavar="FILE",
               help="Keep the routes in FILE and start from it while NATS is away.  [default: none]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warn", "error"]), help="[default: info]")
-@click.option("--config", "config_file", metavar="FILE", help="gorouter's YAML; flags win over it.")
+@click.option("--config", "config_file", metavar="FILE", envvar="GOROUTER_CONFIG", help="gorouter's YAML; flags win over it.")
 @click.option("--retry/--no-retry", "retry", default=None,
               help="Try another instance when one fails before it answered.  [default: retry]")
-@click.option("--attempts", type=click.IntRange(1, 100), help="Instances tried per request.  [default: 3]")
+@click.option("--attempts", type=click.IntRange(1, 16), help="Instances tried per request.  [default: 3]")
 @click.option("--keep-alive/--no-keep-alive", "keep_alive", default=None,
               help="Re-use connections to instances.  [default: keep-alive]")
 @click.option("--sticky-cookie", "sticky_cookies", multiple=True, metavar="NAME",

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "ConfigError", "Loaded", "StaticRoute", "data_plane_settings", "load", "serve_config"]
 
-HEAD_BYTES_MAX = 1 << 20
+# What the data plane can take; a test compares them with its own.
+HEAD_BYTES_MIN, HEAD_BYTES_MAX = 1024, 1 << 20
+WORKERS_MAX = 64
+ATTEMPTS_MAX = 16
+IDLE_MAX = 1 << 20
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 SERVE_DEFAULTS: dict[str, object] = {
     "disable_keep_alives": False,
@@ -117,8 +121,10 @@ def data_plane_settings(config: Config) -> "Settings":
     """What the workers are told, for either command. Durations in ms, rounded up: only a real 0 means no limit."""
     own = config.gorouter_py
     head_bytes = config.max_request_header_bytes or config.max_header_bytes or HEAD_BYTES_MAX
+    workers = config.go_max_procs if config.go_max_procs > 0 else len(os.sched_getaffinity(0))
+    idle = config.max_idle_conns_per_host or 2  # Go: 0 is the default, 2, and less is none
     return {
-        "workers": config.go_max_procs if config.go_max_procs > 0 else len(os.sched_getaffinity(0)),
+        "workers": min(workers, WORKERS_MAX),
         "head_timeout_ms": _ms(config.read_header_timeout),
         "body_timeout_ms": _ms(own.body_timeout),
         "connect_timeout_ms": _ms(config.endpoint_dial_timeout),
@@ -127,12 +133,12 @@ def data_plane_settings(config: Config) -> "Settings":
         "idle_timeout_ms": _ms(config.frontend_idle_timeout),
         "tunnel_timeout_ms": _ms(own.tunnel_timeout),
         "upstream_idle_timeout_ms": _ms(own.upstream_idle_timeout),
-        "upstream_idle_per_endpoint": config.max_idle_conns_per_host or 2,  # Go: 0 is the default, 2
+        "upstream_idle_per_endpoint": min(max(idle, 0), IDLE_MAX),
         "upstream_keep_alive": not config.disable_keep_alives,
-        "max_attempts": max(config.backends.max_attempts, 1),
+        "max_attempts": min(max(config.backends.max_attempts, 1), ATTEMPTS_MAX),
         "cool_down_ms": _ms(Seconds(config.droplet_stale_threshold / 4)),  # gorouter: a quarter of the threshold
         "retry_idempotent": own.retry_idempotent,
-        "head_bytes_max": min(head_bytes, HEAD_BYTES_MAX),
+        "head_bytes_max": min(max(head_bytes, HEAD_BYTES_MIN), HEAD_BYTES_MAX),
         "max_connections": own.max_connections,
         "empty_pool_503": config.empty_pool_response_code_503,
         "force_forwarded_proto_https": config.force_forwarded_proto_https,

@@ -209,7 +209,7 @@ class RouteServices:
 
 @dataclass
 class Backends:
-    max_attempts: int = key(0, "instances tried per request; 0 counts as 1")
+    max_attempts: int = key(0, "instances tried per request, at most 16; 0 counts as 1")
     max_conns: int = later(0, "requests per instance are not limited yet")
     cert_chain: Pem = later("", NO_TLS)
     private_key: Pem = later("", NO_TLS, secret=True)
@@ -242,7 +242,7 @@ class Own:
     nats_optional: bool = key(False, "true: serve without NATS, keep trying to reach it")
     nats_credentials_file: str = key("", "NATS .creds file (JWT and seed)")
     retry_idempotent: bool = key(True, "repeat body-less GET, HEAD, OPTIONS, TRACE on another instance once")
-    max_connections: int = key(0, "client connections in all; 0: bounded by descriptors")
+    max_connections: Uint = key(0, "client connections in all; 0: bounded by descriptors")
     body_timeout: Seconds = key(0.0, "silence within a request body, or of a client that does not read; 0: none")
     tunnel_timeout: Seconds = key(0.0, "silence on a websocket or other upgraded connection; 0: none")
     upstream_idle_timeout: Seconds = key(90.0, "how long an idle connection to an instance is kept")
@@ -260,7 +260,7 @@ class Config:
     prometheus: Prometheus = key(Prometheus)
     index: Uint = key(0, "of this router among its peers; part of its id")
     zone: str = later("", "no preference of zones yet")
-    go_max_procs: int = key(-1, "worker threads; -1: one per CPU")
+    go_max_procs: int = key(-1, "worker threads, at most 64; -1: one per CPU")
     tracing: Tracing = key(Tracing)
     trace_key: str = later("", "no X-Vcap-Trace yet")
     access_log: AccessLog = key(AccessLog)
@@ -336,8 +336,8 @@ class Config:
     disable_keep_alives: bool = key(True, "one connection to the instance per request")
     max_idle_conns: int = later(100, "only the number per host counts")
     max_idle_conns_per_host: int = key(2, "idle connections kept per instance and worker")
-    max_header_bytes: int = key(0, "request head; 0 and at most 1 MiB; older name of max_request_header_bytes")
-    max_request_header_bytes: int = key(0, "request head; 0 and at most 1 MiB")
+    max_header_bytes: int = key(0, "request head, 1024 to 1 MiB; 0: 1 MiB; older name of max_request_header_bytes")
+    max_request_header_bytes: int = key(0, "request head, 1024 to 1 MiB; 0: 1 MiB")
     max_response_header_bytes: int = later(0, "the limit of request heads counts")
     max_request_headers: int = later(0, "bounded by bytes alone")
     max_response_headers: int = later(0, "bounded by bytes alone")

@@ -31,20 +31,21 @@ _COLUMNS: tuple[tuple[str, Callable[[Instance], object]], ...] = (
 
 
 def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    port, file = click.IntRange(1, 65535), "FILE"
+    # The variables are those of `serve`, where --port is another port and --snapshot is no source: no common prefix.
+    port, prefix = click.IntRange(1, 65535), "GOROUTER_ADMIN_"
     options = (
-        click.option("--port", type=port, help="Port of /routes on 127.0.0.1.  [default: 8082]"),
-        click.option("--user", help="User name, if the router wants one (status.user)."),
-        click.option("--password", help="Password (status.pass); safer in GOROUTER_PASSWORD."),
-        click.option("--config", "config_file", metavar=file, help="Take port, user and password from this file."),
-        click.option("--snapshot", metavar=file, help="Read a snapshot file instead of asking a router."),
+        click.option("--port", type=port, envvar=prefix + "PORT", help="Port of /routes on 127.0.0.1.  [default: 8082]"),
+        click.option("--user", envvar=prefix + "USER", help="User name, if the router wants one (status.user)."),
+        click.option("--password", envvar=prefix + "PASSWORD", help="Password; safer in GOROUTER_ADMIN_PASSWORD."),
+        click.option("--config", "config_file", metavar="FILE", help="Take port, user and password from this file."),
+        click.option("--snapshot", metavar="FILE", help="Read a snapshot file instead of asking a router."),
     )
     for option in reversed(options):
         command = option(command)
     return command
 
 
-@click.group(invoke_without_command=True, context_settings=flags.SETTINGS)
+@click.group(invoke_without_command=True, context_settings=flags.PLAIN_SETTINGS)
 @_source_options
 @click.option("--host", "host_pattern", metavar="PATTERN", help="Only routes of this host; * and ? as in file names.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, as /routes gives it.")
@@ -72,7 +73,7 @@ def routes(ctx: click.Context, /, host_pattern: str | None, as_json: bool, **sou
         _print_table(table)
 
 
-@routes.command(context_settings=flags.SETTINGS)
+@routes.command(context_settings=flags.PLAIN_SETTINGS)
 @click.argument("url")
 @_source_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -220,7 +221,8 @@ def _print_table(table: Table) -> None:
     for line in lines:
         click.echo("  ".join(line[n].ljust(width) for n, width in zip(shown, widths, strict=True)).rstrip())
     instances = sum(len(found) for found in table.values())
-    click.echo(f"{len(table)} routes, {instances} instances", err=True)
+    routes_s, instances_s = ("" if count == 1 else "s" for count in (len(table), instances))
+    click.echo(f"{len(table)} route{routes_s}, {instances} instance{instances_s}", err=True)
 
 
 def _fail(message: str) -> NoReturn:

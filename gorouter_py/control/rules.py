@@ -19,6 +19,8 @@ CIPHERS = (
     "ECDHE-RSA-DES-CBC3-SHA",
     *(f"ECDHE-{key}-{suite}" for key in ("ECDSA", "RSA") for suite in (*_SUITES, "CHACHA20-POLY1305")),
 )
+COOKIE_NAMES_MAX, COOKIE_NAME_BYTES_MAX = 16, 63
+TEXT_BYTES_MAX = {"healthcheck_user_agent": 255, "access_log.file": 4095}
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s+[A-Za-z0-9+/=\s]+-----END \1-----")
 
 _CHOICES = (
@@ -71,6 +73,7 @@ def broken(config: Config, reading: Reading) -> Iterator[Problem]:
             if isinstance(seconds, float) and seconds < 0:
                 yield problem(path, f"{format_duration(seconds)} is negative", "valid: 0s or more")
     yield from _nats(config, problem)
+    yield from _sizes(config, problem)
     if config.enable_ssl and config.disable_http:
         # refused, not ignored: else http would serve what was meant for TLS alone
         yield problem("disable_http", "TLS is not served yet, and without http nothing would listen")
@@ -140,6 +143,22 @@ def _nats(config: Config, problem: keys.Report) -> Iterator[Problem]:
     if bool(nats.cert_chain) != bool(nats.private_key):
         missing = "private_key" if nats.cert_chain else "cert_chain"
         yield problem(f"nats.{missing}", f"nats.{missing} must be provided", "cert_chain and private_key go together")
+
+
+def _sizes(config: Config, problem: keys.Report) -> Iterator[Problem]:
+    """The data plane keeps these texts in places of fixed size."""
+    names = dict.fromkeys(config.sticky_session_cookie_names)
+    if len(names) > COOKIE_NAMES_MAX:
+        valid = f"valid: at most {COOKIE_NAMES_MAX}"
+        yield problem("sticky_session_cookie_names", f"{len(names)} names are too many", valid)
+    for name in names:
+        if not 0 < len(name.encode()) <= COOKIE_NAME_BYTES_MAX:
+            valid = f"valid: 1 to {COOKIE_NAME_BYTES_MAX} bytes"
+            yield problem("sticky_session_cookie_names", f"the name {name!r} has {len(name.encode())} bytes", valid)
+    for path, bytes_max in TEXT_BYTES_MAX.items():
+        size = len(str(_value(config, path)).encode())
+        if size > bytes_max:
+            yield problem(path, f"{size} bytes are too many", f"valid: at most {bytes_max}")
 
 
 def generic(path: str) -> str:

@@ -219,7 +219,7 @@ def test_serve_from_the_environment(launched: list[tuple[Any, ...]]) -> None:
 
 
 def test_serve_with_a_file_and_flags_over_it(launched: list[tuple[Any, ...]]) -> None:
-    serve("--config", str(ROOT / "examples/serve.yml"), "--port", "5", env={"GOROUTER_HOST": "::1"})
+    serve("--port", "5", env={"GOROUTER_HOST": "::1", "GOROUTER_CONFIG": str(ROOT / "examples/serve.yml")})
     config = launched[0][0]
     assert (config.port, config.gorouter_py.host, len(config.nats.hosts)) == (5, "::1", 2)
 

@@ -99,7 +99,8 @@ def test_credentials(router: Router, tmp_path: Path) -> None:
     port = str(router.port)
     routes("--port", port)
     routes("--port", port, "--user", "a", "--password", "b:c")
-    routes("--port", port, env={"GOROUTER_USER": "d", "GOROUTER_PASSWORD": "e"})
+    admin = {"GOROUTER_ADMIN_PORT": port, "GOROUTER_ADMIN_USER": "d", "GOROUTER_ADMIN_PASSWORD": "e"}
+    routes(env={**admin, "GOROUTER_PORT": "1", "GOROUTER_SNAPSHOT": "/nowhere", "GOROUTER_HOST": "x"})
     routes("--config", str(config))
     routes("--config", str(config), "match", "x")
     plain = [base64.b64decode((header or "").removeprefix("Basic ")).decode() for header in router.seen]

@@ -259,6 +259,11 @@ RULES: list[tuple[dict[str, object], str]] = [
     ({"nats.tls_enabled": True, "nats.cert_chain": CERTIFICATE}, "nats.private_key must be provided"),
     ({"nats.tls_enabled": True, "nats.ca_certs": "/a/path.pem"}, "nats.ca_certs is no PEM"),
     ({"nats.hosts": [keys.NatsHost()]}, "hostname is missing"),
+    ({"sticky_session_cookie_names": [str(n) for n in range(17)]}, "17 names are too many"),
+    ({"sticky_session_cookie_names": ["x" * 64]}, f"the name '{'x' * 64}' has 64 bytes"),
+    ({"sticky_session_cookie_names": ["A", ""]}, "the name '' has 0 bytes"),
+    ({"healthcheck_user_agent": "é" * 128}, "256 bytes are too many"),
+    ({"access_log.file": "x" * 4096}, "4096 bytes are too many"),
 ]  # fmt: skip
 
 
@@ -394,9 +399,39 @@ def test_head_limit(values: dict[str, object], bytes_max: int) -> None:
     assert config.data_plane_settings(config.serve_config(None, values).config)["head_bytes_max"] == bytes_max
 
 
-def test_settings_are_those_the_data_plane_takes() -> None:
-    fastpath = pytest.importorskip("gorouter_py._fastpath", reason="needs the compiled unit", exc_type=ImportError)
-    fastpath.DataPlane(config.data_plane_settings(config.load(None).config)).stop()
+@pytest.fixture
+def fastpath():
+    return pytest.importorskip("gorouter_py._fastpath", reason="needs the compiled unit", exc_type=ImportError)
+
+
+EXTREMES: list[dict[str, object]] = [
+    {},
+    {
+        "go_max_procs": 10**6,
+        "backends.max_attempts": 10**6,
+        "max_idle_conns_per_host": 10**9,
+        "max_header_bytes": 10**9,
+    },
+    {"go_max_procs": -5, "backends.max_attempts": -5, "max_idle_conns_per_host": -5, "max_header_bytes": 1},
+    {"endpoint_timeout": 2**63 / 1e9, "frontend_idle_timeout": 2**63 / 1e9, "gorouter_py.max_connections": 2**31},
+    {"sticky_session_cookie_names": [f"{n:063}" for n in range(16)], "healthcheck_user_agent": "x" * 255},
+    {"sticky_session_cookie_names": [], "healthcheck_user_agent": "", "access_log.file": "/" + "x" * 4094},
+    {"sticky_session_cookie_names": ["A"] * 100},
+]
+
+
+@pytest.mark.parametrize("values", EXTREMES)
+def test_settings_are_taken_by_the_data_plane(fastpath, values: dict[str, object]) -> None:
+    loaded = config.serve_config(None, values).config
+    whole = fastpath.check_settings(config.data_plane_settings(loaded))
+    assert set(config.data_plane_settings(loaded)) <= set(whole)
+
+
+def test_limits_are_those_of_the_data_plane(fastpath) -> None:
+    assert fastpath.RANGES["workers"] == (1, config.WORKERS_MAX)
+    assert fastpath.RANGES["max_attempts"] == (1, config.ATTEMPTS_MAX)
+    assert fastpath.RANGES["head_bytes_max"] == (config.HEAD_BYTES_MIN, config.HEAD_BYTES_MAX)
+    assert fastpath.RANGES["upstream_idle_per_endpoint"] == (0, config.IDLE_MAX)
 
 
 def test_override_of_no_key() -> None:
