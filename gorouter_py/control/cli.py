@@ -73,7 +73,8 @@ def main() -> None:
 @click.option("--snapshot", metavar="FILE",
               help="Keep the routes in FILE and start from it while NATS is away.  [default: none]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warn", "error"]), help="[default: info]")
-@click.option("--config", "config_file", metavar="FILE", envvar="GOROUTER_CONFIG", help="gorouter's YAML; flags win over it.")
+@click.option("--config", "config_file", metavar="FILE", envvar="GOROUTER_CONFIG",
+              help="gorouter's YAML; flags win over it.")
 @click.option("--retry/--no-retry", "retry", default=None,
               help="Try another instance when one fails before it answered.  [default: retry]")
 @click.option("--attempts", type=click.IntRange(1, 16), help="Instances tried per request.  [default: 3]")
