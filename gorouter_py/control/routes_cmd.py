@@ -34,7 +34,7 @@ def _source_options(command: Callable[..., Any]) -> Callable[..., Any]:
     # The variables are those of `serve`, where --port is another port and --snapshot is no source: no common prefix.
     port, prefix = click.IntRange(1, 65535), "GOROUTER_ADMIN_"
     options = (
-        click.option("--port", type=port, envvar=prefix + "PORT", help="Port of /routes, on loopback.  [default: 8082]"),
+        click.option("--port", type=port, envvar=prefix + "PORT", help="Port of /routes.  [default: 8082]"),
         click.option("--user", envvar=prefix + "USER", help="User name, if the router wants one (status.user)."),
         click.option("--password", envvar=prefix + "PASSWORD", help="Password; safer in GOROUTER_ADMIN_PASSWORD."),
         click.option("--config", "config_file", metavar="FILE", help="Take port, user and password from this file."),
