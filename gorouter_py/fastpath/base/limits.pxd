@@ -14,10 +14,10 @@ cdef enum:
     SLAB_SMALL = 1024           # field indexes, small answers
     SLAB_HEAD = 4096            # first buffer of a connection that has something to say
     SLAB_BODY = 16384           # body reads; larger heads
-    SLAB_LARGE = 65536          # reads of fast bodies
+    SLAB_LARGE = 32768          # reads of long bodies; bounds what a client that stops reading costs
     SLAB_KEEP = 256             # free slabs of a size that a worker keeps for itself
     BUF_GLOBAL_MAX = 268435456  # bytes in buffers over 16 KiB, all workers: then 431 / 503
-    OUT_HIGH = 65536            # unsent bytes of a connection above which its source pauses
+    OUT_HIGH = 4096             # unsent bytes above which a connection's source pauses: more only after the kernel refused
     CHUNK_LINE_MAX = 256        # chunk size and extensions
     CHUNK_WASTE_MAX = 16384     # chunk framing beyond 16 octets a chunk and twice the data (Go's bound, CVE-2023-39326)
     TRAILER_BYTES_MAX = 16384   # trailer section of one message

@@ -275,8 +275,12 @@ cdef inline i64 send_or_queue(Conn *c, const char *p, u64 n) noexcept nogil:
         r = queue(c, p + taken, n - taken)
         if r < 0:
             return r
+    return unsent(c)
+
+# The queue's length, for an owner that pauses its source by it: such an owner is owed on_drain.
+cdef inline i64 unsent(Conn *c) noexcept nogil:
     if c.out_bytes:
         todo(c)
-        if c.out_bytes > <u64>limits.SLAB_HEAD:
+        if c.out_bytes > <u64>limits.OUT_HIGH:
             c.flags |= C_DRAIN
     return <i64>c.out_bytes

@@ -266,7 +266,8 @@ cdef inline bint note_failure(Exchange *x, int code) noexcept nogil:
     landed(x)
     x.fault = code
     tap.inc(&w.counters.endpoint_failures)
-    if row.blame:
+    # a reset of a kept connection only says that it had grown too old
+    if row.blame and not (code == fault.UP_RESET and x.up != NULL and x.up.reused):
         balance.mark_failed(x.ep, w.now_ms)
     if x.flags & X_BODY_SEEN or x.flags & X_RESP_HEAD:
         again = False

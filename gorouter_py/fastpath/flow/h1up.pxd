@@ -32,7 +32,9 @@ cdef inline int dial_fault(int err) noexcept nogil:
         return fault.DIAL_TIMEOUT
     if err == csys.EHOSTUNREACH or err == csys.ENETUNREACH:
         return fault.DIAL_UNREACHABLE
-    if err == csys.EMFILE or err == csys.ENFILE or err == csys.ENOBUFS or err == csys.ENOMEM:
+    # EADDRNOTAVAIL: no local port is left, which is no fault of the endpoint
+    if (err == csys.EMFILE or err == csys.ENFILE or err == csys.ENOBUFS or err == csys.ENOMEM
+            or err == csys.EADDRNOTAVAIL):
         return fault.NO_SOCKETS
     return fault.DIAL_FAILED
 

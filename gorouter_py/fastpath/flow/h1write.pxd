@@ -116,8 +116,7 @@ cdef inline i64 send_body(Stream *s, const char *p, u64 n) noexcept nogil:
         if r < 0:
             return r
         r = conn.queue(c, b"\r\n", 2)
-        conn.todo(c)
-        return r if r < 0 else <i64>c.out_bytes
+        return r if r < 0 else conn.unsent(c)
     if c.out_framing == heads.BODY_LENGTH:
         if dp.bug(n > c.out_left):
             n = c.out_left

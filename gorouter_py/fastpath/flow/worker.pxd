@@ -227,6 +227,7 @@ cdef inline void refresh_clock(Worker *w) noexcept nogil:
     cdef u64 now = clock.mono_ns()
     w.now_ms = now // 1000000
     w.wall_offset_ns = clock.wall_ns() - now
+    w.wheel.clock = timers.tick_of(now)
 
 cdef inline void service(Conn *c) noexcept nogil:
     if c.kind == K_DOWN:
@@ -313,7 +314,7 @@ cdef inline void *run(void *arg) noexcept nogil:
                 if w.todo_first != NULL:
                     work_off(w)
         work_off(w)
-        timers.advance(&w.wheel, timers.tick_of(w.now_ms * 1000000), on_timer, w)
+        timers.advance(&w.wheel, w.wheel.clock, on_timer, w)
         work_off(w)
         conn.bury(w)
         dp.bump64(&w.turns, 1)

@@ -16,6 +16,7 @@ cdef struct Timer:
 
 cdef struct Wheel:
     u64 now                 # tick up to which everything has fired
+    u64 clock               # tick of this turn; ahead of now until advance()
     u32 linked
     u64 bits[4]             # level-0 slots that may hold timers
     Timer *l0[256]
@@ -30,6 +31,7 @@ cdef inline u64 tick_of(u64 ns) noexcept nogil:
 cdef inline void init(Wheel *w, u64 now_tick) noexcept nogil:
     cdef u32 i
     w.now = now_tick
+    w.clock = now_tick
     w.linked = 0
     for i in range(4):
         w.bits[i] = 0
@@ -78,12 +80,12 @@ cdef inline void link(Wheel *w, Timer *t, u64 at) noexcept nogil:
     slot[0] = t
     w.linked += 1
 
-# Arms t to fire ms from the wheel's present; 0 disarms.
+# Arms t to fire ms from this turn's clock; 0 disarms.
 cdef inline void set_ms(Wheel *w, Timer *t, u64 ms) noexcept nogil:
     if ms == 0:
         t.deadline = 0
         return
-    t.deadline = w.now + (ms + limits.TICK_MS - 1) // limits.TICK_MS + 1
+    t.deadline = w.clock + (ms + limits.TICK_MS - 1) // limits.TICK_MS + 1
     if t.prev != NULL:
         if t.slot_at <= t.deadline:
             return

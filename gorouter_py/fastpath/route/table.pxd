@@ -11,7 +11,7 @@ from libc.stdlib cimport malloc, free
 from libc.string cimport memcpy, memcmp, memchr
 from gorouter_py.fastpath.base.types cimport Span, AGAIN, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport dp, limits, rng, span
-from gorouter_py.fastpath.route cimport cells, endpoint, epoch
+from gorouter_py.fastpath.route cimport cells, endpoint, epoch, key
 from gorouter_py.fastpath.route.endpoint cimport Endpoint, EndpointArray, Pool
 
 cdef extern from * nogil:
@@ -43,79 +43,6 @@ cdef struct Table:
     u64 routes              # atomic: published pools, empty ones included
     cells.Cells *cells      # for endpoint_new
     epoch.Epoch epoch
-
-# A route's key as it was parsed from a uri.
-cdef struct Key:
-    u32 n
-    u32 host_n
-    u32 segments
-    Span context            # into the uri: original case; empty if none
-    char text[limits.KEY_MAX]
-
-# -- text --------------------------------------------------------------------------------------------------------------
-
-cdef inline u64 lower_word(u64 w) noexcept nogil:
-    cdef u64 low = w & 0x7f7f7f7f7f7f7f7fULL
-    cdef u64 above_z = low + 0x2525252525252525ULL
-    cdef u64 from_a = low + 0x3f3f3f3f3f3f3f3fULL
-    return w | (((from_a ^ above_z) & ~w & 0x8080808080808080ULL) >> 2)
-
-# n bytes of src in ASCII lower case; never reads past src + n.
-cdef inline void lower_copy(char *dst, const char *src, u32 n) noexcept nogil:
-    cdef u64 w
-    cdef u32 i = 0
-    if n < 8:
-        while i < n:
-            dst[i] = <char>dp.lower(src[i])
-            i += 1
-        return
-    while i + 8 <= n:
-        memcpy(&w, src + i, 8)
-        w = lower_word(w)
-        memcpy(dst + i, &w, 8)
-        i += 8
-    if i < n:                       # the last 8 bytes once more: cheaper than a tail byte by byte
-        memcpy(&w, src + n - 8, 8)
-        w = lower_word(w)
-        memcpy(dst + n - 8, &w, 8)
-
-# The key of a registered uri; 0 or a fault.
-# gorouter: cut at "?", then one trailing "/" and one leading "/" are dropped; the port of a host is part of the key, and
-# such a key never matches.
-cdef inline int parse_key(Key *k, const char *uri, u64 n) noexcept nogil:
-    cdef const char *cut = <const char *>memchr(uri, c'?', n) if n else NULL
-    cdef u32 i
-    if cut != NULL:
-        n = <u64>(cut - uri)
-    if n and uri[n - 1] == c'/':
-        n -= 1
-    if n and uri[0] == c'/':
-        uri += 1
-        n -= 1
-    if n > limits.KEY_MAX:
-        return endpoint.KEY_LONG
-    if dp.scan_class(uri, uri + n, dp.C_TARGET) != uri + n:
-        return endpoint.KEY_BYTES
-    k.n = <u32>n
-    k.segments = 0
-    k.host_n = k.n
-    for i in range(k.n):
-        if uri[i] == c'/':
-            if k.segments == 0:
-                k.host_n = i
-            k.segments += 1
-    if k.host_n == 0:
-        return endpoint.KEY_EMPTY
-    if k.host_n > limits.HOST_MAX:
-        return endpoint.KEY_LONG
-    if k.segments > limits.PATH_SEGMENTS_MAX:
-        return endpoint.KEY_DEEP
-    lower_copy(k.text, uri, k.n)
-    k.context = span.make(uri + k.host_n, k.n - k.host_n)
-    return 0
-
-cdef inline bint is_wildcard(const char *key, u32 n) noexcept nogil:
-    return n >= 2 and key[0] == c'*' and key[1] == c'.'
 
 # -- lookup: readers ---------------------------------------------------------------------------------------------------
 
@@ -161,7 +88,7 @@ cdef inline Pool *find_path(Slots *s, Pool *root, char *host, u32 host_n, const 
                 count += 1
             i += 1
     if count:
-        lower_copy(host + host_n, path, ends[count - 1])
+        key.lower_copy(host + host_n, path, ends[count - 1])
     while True:
         p = probe(s, host, host_n + ends[count - 1]) if count else root
         if p != NULL:
@@ -185,16 +112,6 @@ cdef inline Pool *find_host(Slots *s, char *host, u32 host_n, const char *path, 
         return p if load_array(p) != NULL else NULL
     return find_path(s, p, host, host_n, path, path_n, depth)
 
-# The name in a Host field, without the port.
-# gorouter: everything up to the first ":". A bracketed address is kept whole instead, its colons are not a port's.
-cdef inline u32 host_length(const char *host, u32 n) noexcept nogil:
-    cdef const char *cut
-    if n and host[0] == c'[':
-        cut = <const char *>memchr(host, c']', n)
-        return <u32>(cut - host) + 1 if cut != NULL else n
-    cut = <const char *>memchr(host, c':', n) if n else NULL
-    return <u32>(cut - host) if cut != NULL else n
-
 # The route of a request; NULL if there is none; the pool may have no instance.
 # host: the Host field, port or not, in any case. path: of the request target, in any case, without the query, not decoded;
 # one that does not begin with "/" ("*") stands for the root.
@@ -204,18 +121,18 @@ cdef inline Pool *find(Table *t, const char *host, u32 host_n, const char *path,
     cdef Slots *s = <Slots *>dp.loadp_acq(<void **>&t.slots)
     cdef Pool *p
     cdef u32 i
-    host_n = host_length(host, host_n)
+    host_n = key.host_length(host, host_n)
     if host_n == 0 or host_n > limits.HOST_MAX:
         return NULL
     if path_n and path[0] != c'/':
         path_n = 0
-    lower_copy(key, host, host_n)
+    key.lower_copy(key, host, host_n)
     p = find_host(s, key, host_n, path, path_n)
     if p != NULL or dp.load32_acq(&t.wildcards) == 0:
         return p
     # gorouter: *.b.c then *.c for a.b.c; the exact host wins only if it matched anything. A request for "*.b.c" itself
     # goes on with *.c.
-    i = 2 if is_wildcard(key, host_n) else 0
+    i = 2 if key.is_wildcard(key, host_n) else 0
     while i < host_n:
         if key[i] == c'.':
             key[<long>i - 1] = c'*'
@@ -275,7 +192,7 @@ cdef inline void link(Table *t, Pool *p) noexcept nogil:
     put(t.slots, p, &t.tombs)
     t.used += 1
     dp.live(dp.LIVE_NODE, 1)
-    if is_wildcard(p.key, p.host_len):
+    if key.is_wildcard(p.key, p.host_len):
         dp.add32(&t.wildcards, 1)
 
 cdef inline void drop_pool(void *p) noexcept nogil:
@@ -305,7 +222,7 @@ cdef inline void unlink(Table *t, Pool *p) noexcept nogil:
         t.tombs += 1
     t.used -= 1
     dp.live(dp.LIVE_NODE, -1)
-    if is_wildcard(p.key, p.host_len):
+    if key.is_wildcard(p.key, p.host_len):
         dp.sub32(&t.wildcards, 1)
     epoch.retire(&t.epoch, p, drop_pool)
 
@@ -393,7 +310,7 @@ cdef inline void prune(Table *t, Pool *p) noexcept nogil:
         unlink(t, root)
 
 # The node of a key, made if it is missing. NULL when memory is out.
-cdef inline Pool *ensure(Table *t, Key *k) noexcept nogil:
+cdef inline Pool *ensure(Table *t, key.Key *k) noexcept nogil:
     cdef Pool *p = probe(t.slots, k.text, k.n)
     cdef Pool *root
     cdef bint fresh = False
@@ -424,12 +341,12 @@ cdef inline Pool *ensure(Table *t, Key *k) noexcept nogil:
 # Adds an instance to a route. 1: the route is new, 0: it was there. The table takes over one reference.
 # On a fault the caller keeps it: KEY_*, NO_MEMORY, or AGAIN when too much waits for the readers (poll and come again).
 cdef inline int add_endpoint(Table *t, const char *uri, u64 uri_n, Endpoint *e) noexcept nogil:
-    cdef Key k
+    cdef key.Key k
     cdef Pool *p
     cdef EndpointArray *a
     cdef u32 n = 0
     cdef u32 i
-    cdef int rc = parse_key(&k, uri, uri_n)
+    cdef int rc = key.parse(&k, uri, uri_n)
     if rc < 0:
         return rc
     if dp.unlikely(t.epoch.waiting >= limits.RETIRED_MAX) and epoch.poll(&t.epoch) >= limits.RETIRED_MAX:
@@ -511,9 +428,9 @@ cdef inline int replace_endpoint(Table *t, Endpoint *old, Endpoint *new) noexcep
 
 # Removes a route that has no instance: 1; 0 if it has one or is unknown; a KEY_* fault.
 cdef inline int drop_empty(Table *t, const char *uri, u64 uri_n) noexcept nogil:
-    cdef Key k
+    cdef key.Key k
     cdef Pool *p
-    cdef int rc = parse_key(&k, uri, uri_n)
+    cdef int rc = key.parse(&k, uri, uri_n)
     if rc < 0:
         return rc
     p = probe(t.slots, k.text, k.n)
