@@ -8,8 +8,8 @@
 # What find returns lives until the reader's next quiescent state, unless a reference is taken (balance, sticky do).
 # Names are not resolved here, time-outs of registrations and equal addresses are control's work.
 from libc.stdlib cimport malloc, free
-from libc.string cimport memcpy, memcmp, memchr
-from gorouter_py.fastpath.base.types cimport Span, AGAIN, u8, u16, u32, u64
+from libc.string cimport memcmp
+from gorouter_py.fastpath.base.types cimport AGAIN, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport dp, limits, rng, span
 from gorouter_py.fastpath.route cimport cells, endpoint, epoch, key
 from gorouter_py.fastpath.route.endpoint cimport Endpoint, EndpointArray, Pool
@@ -46,8 +46,8 @@ cdef struct Table:
 
 # -- lookup: readers ---------------------------------------------------------------------------------------------------
 
-cdef inline Pool *probe(Slots *s, const char *key, u32 n) noexcept nogil:
-    cdef u64 h = dp.hash64(key, n, s.seed)
+cdef inline Pool *probe(Slots *s, const char *text, u32 n) noexcept nogil:
+    cdef u64 h = dp.hash64(text, n, s.seed)
     cdef u64 tag = (h | TAG_USED) & TAG
     cdef u64 i = h & s.mask
     cdef u64 w
@@ -58,7 +58,7 @@ cdef inline Pool *probe(Slots *s, const char *key, u32 n) noexcept nogil:
             return NULL
         if (w & TAG) == tag:
             p = <Pool *>(w & ADDRESS)
-            if p.key_len == n and memcmp(p.key, key, n) == 0:
+            if p.key_len == n and memcmp(p.key, text, n) == 0:
                 return p
         i = (i + 1) & s.mask
 
@@ -117,7 +117,7 @@ cdef inline Pool *find_host(Slots *s, char *host, u32 host_n, const char *path, 
 # one that does not begin with "/" ("*") stands for the root.
 cdef inline Pool *find(Table *t, const char *host, u32 host_n, const char *path, u32 path_n) noexcept nogil:
     cdef char buf[limits.KEY_MAX + 1]   # one byte in front for the "*" of a wildcard
-    cdef char *key = buf + 1
+    cdef char *name = buf + 1
     cdef Slots *s = <Slots *>dp.loadp_acq(<void **>&t.slots)
     cdef Pool *p
     cdef u32 i
@@ -126,17 +126,17 @@ cdef inline Pool *find(Table *t, const char *host, u32 host_n, const char *path,
         return NULL
     if path_n and path[0] != c'/':
         path_n = 0
-    key.lower_copy(key, host, host_n)
-    p = find_host(s, key, host_n, path, path_n)
+    key.lower_copy(name, host, host_n)
+    p = find_host(s, name, host_n, path, path_n)
     if p != NULL or dp.load32_acq(&t.wildcards) == 0:
         return p
     # gorouter: *.b.c then *.c for a.b.c; the exact host wins only if it matched anything. A request for "*.b.c" itself
     # goes on with *.c.
-    i = 2 if key.is_wildcard(key, host_n) else 0
+    i = 2 if key.is_wildcard(name, host_n) else 0
     while i < host_n:
-        if key[i] == c'.':
-            key[<long>i - 1] = c'*'
-            p = find_host(s, key + i - 1, host_n - i + 1, path, path_n)
+        if name[i] == c'.':
+            name[<long>i - 1] = c'*'
+            p = find_host(s, name + i - 1, host_n - i + 1, path, path_n)
             if p != NULL:
                 return p
         i += 1

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from tests import _probe as probe
 
 COOL = 30_000

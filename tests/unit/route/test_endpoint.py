@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from tests import _probe as probe
 
 
@@ -14,7 +15,9 @@ def table() -> Iterator[probe.RouteTable]:
 
 
 def test_header_lines_and_views(table: probe.RouteTable) -> None:
-    told = table.describe(table.make(text=b"10.1.2.3:80", app=b"app-guid", id=b"inst-guid", index=b"7", addr=b"\2\0\0\x50"))
+    told = table.describe(
+        table.make(text=b"10.1.2.3:80", app=b"app-guid", id=b"inst-guid", index=b"7", addr=b"\2\0\0\x50")
+    )
     assert told["header"] == (
         b"X-Cf-Applicationid: app-guid\r\nX-Cf-Instanceid: inst-guid\r\nX-Cf-Instanceindex: 7\r\n"
     )

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from tests import _probe as probe
 
 
@@ -73,6 +74,15 @@ def test_context_path_by_whole_segments_longest_first(table: probe.RouteTable) -
         b"/foo%2fbar/baz": b"h.test",
     }.items():
         assert key(table, b"h.test", path) == expected, path
+
+
+def test_an_empty_segment_is_a_segment_but_for_the_last(table: probe.RouteTable) -> None:
+    for uri in (b"h.test", b"h.test//", b"h.test/x", b"h.test/x//y/"):
+        add(table, uri)
+    assert key(table, b"h.test", b"/") == b"h.test"
+    assert key(table, b"h.test", b"//") == key(table, b"h.test", b"//z") == b"h.test/"
+    assert key(table, b"h.test", b"/x/") == key(table, b"h.test", b"/x//") == b"h.test/x"
+    assert key(table, b"h.test", b"/x//y") == b"h.test/x//y"
 
 
 def test_a_host_with_paths_only_has_no_route_of_its_own(table: probe.RouteTable) -> None:
