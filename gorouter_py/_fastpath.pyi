@@ -60,6 +60,7 @@ COUNTERS: tuple[str, ...]
 COUNTER_HELP: dict[str, str]
 FAULTS: tuple[str, ...]
 DEFAULTS: dict[str, object]
+RANGES: dict[str, tuple[int, int]]
 BUILD: str  # "release", "dev", "asan" or "tsan"
 
 class DataPlane:

@@ -67,7 +67,6 @@ RANGES = {
     "head_bytes_max": (1024, limits.HEAD_BYTES_MAX),
     "upstream_idle_per_endpoint": (0, 1 << 20),
 }
-STACK_BYTES = worker.STACK_BYTES
 
 
 cdef Span view(bytes data):
@@ -505,7 +504,7 @@ cdef class DataPlane:
                     "address": address,
                     "route": e.route[:e.route_len].decode("utf-8", "replace"),
                     "fault": row.name.decode(),
-                    "text": error_text(row.what.decode() if row.what != NULL else row.text.decode(), address),
+                    "text": _error_text(row.what.decode() if row.what != NULL else row.text.decode(), address),
                     "attempt": e.attempt,
                     "retried": bool(e.retried),
                     "at_ns": e.at_ns,
@@ -517,7 +516,7 @@ cdef class DataPlane:
         return [dp.load64(&self.g.workers[i].turns) for i in range(self.g.n_workers)]
 
 
-def error_text(what, address):
+def _error_text(what, address):
     text = what.replace("%A", address)
     return text.removeprefix("endpoint_failure (").removesuffix(")")
 
