@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,11 @@ def markdown_table(headings: Sequence[str], body: Sequence[Sequence[str]]) -> st
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in body])
 
 
+def facts_list(facts: Mapping[str, Any]) -> str:
+    """A Markdown list of facts."""
+    return "\n".join(f"- {key}: {value}" for key, value in facts.items())
+
+
 def thread_rows(results: Sequence[Result]) -> list[list[str]]:
     """CPU per request by thread name, for peers that have several threads or helpers."""
     table = []
@@ -110,8 +115,7 @@ def render(results: Sequence[Result], facts: dict[str, Any], markdown: bool) -> 
     parts = []
     if markdown:
         parts.append(f"# Load measurement, {facts['date']}\n")
-        parts.append("\n".join(f"- {key}: {value}" for key, value in facts["host"].items()))
-        parts.append("\n".join(f"- {peer}: {value}" for peer, value in facts["peers"].items()))
+        parts.append(facts_list({**facts["host"], **facts["peers"]}))
         parts.append(f"`{facts['command']}`")
     for name in dict.fromkeys(result.case.name for result in results):
         case = next(result.case for result in results if result.case.name == name)

@@ -16,10 +16,12 @@ from bench.load import features
 from bench.load.peers.base import Running, Settings, own_directory
 from bench.load.procs import BenchError, Fleet, Process, wait_for_port
 from bench.load.registrations import register
+from bench.load.table import Table
 
 CONFIG = """\
 droplet_stale_threshold: 3600s
 prune_stale_droplets_interval: 30s
+status: {user: bench, pass: bench}
 """
 
 
@@ -45,11 +47,22 @@ def wait_for_route(port: int, host: str, timeout_s: float = 60.0) -> None:
     raise BenchError(f"no route to {host} after {timeout_s:.0f} s")
 
 
+def wait_for_bus(port: int, nats_port: int, table: Table, timeout_s: float = 30.0) -> None:
+    """Returns when the router hears registrations: `serve` listens before it has subscribed."""
+    host = next(iter(table))
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        register(nats_port, {host: table[host]})
+        time.sleep(0.1)
+        if " 200 " in features.ask(port, host=host).head.split("\r\n")[0]:
+            return
+    raise BenchError(f"the router hears no registrations after {timeout_s:.0f} s")
+
+
 class Gorouter:
     """The `gorouter-py serve` of this work tree."""
 
     name = "gorouter-py"
-    options: tuple[str, ...] = ()
 
     def version(self) -> str:
         argv = [sys.executable, "-m", "gorouter_py", "version"]
@@ -64,9 +77,9 @@ class Gorouter:
     def start(self, fleet: Fleet, settings: Settings) -> Running:
         nats, nats_port = nats_server(fleet, settings.load_cpu)
         process, port, admin_port = self.launch(fleet, settings, nats_port)
+        wait_for_bus(port, nats_port, settings.table)
         register(nats_port, settings.table)
-        for host in (next(iter(settings.table)), list(settings.table)[-1]):
-            wait_for_route(port, host)
+        wait_for_route(port, list(settings.table)[-1])
         return Running(self.name, port, settings, [process], [nats], admin_port=admin_port, nats_port=nats_port)
 
     def launch(self, fleet: Fleet, settings: Settings, nats_port: int) -> tuple[Process, int, int]:
@@ -79,8 +92,6 @@ class Gorouter:
         argv += ["--admin-port", str(admin_port), "--nats", f"nats://127.0.0.1:{nats_port}", "--log-level", "warn"]
         if settings.access_log:
             argv += ["--access-log", str(settings.access_log)]
-        if not settings.retry_idempotent:
-            argv += list(self.options)
         process = fleet.start(self.name, argv, settings.cpu)
         wait_for_port(port, process)
         return process, port, admin_port

@@ -113,6 +113,6 @@ class Nginx:
             ).replace("    access_log off;\n" if log else "\0", "")
         ]
         for host, instances in settings.table.items():
-            servers = " ".join(f"server {i.ip}:{i.port};" for i in instances)
+            servers = " ".join(f"server {i.ip}:{i.port} fail_timeout=1s;" for i in instances)
             lines.append(SERVER.format(host=host, servers=servers, port=port))
         return "".join(lines) + "}\n"
