@@ -238,6 +238,7 @@ cdef class DataPlane:
         free(self.g)
 
     # -- route table -----------------------------------------------------------------------------------------------
+    # A handle is the endpoint's address, good as long as the table lists it: the table's reference keeps it alive.
 
     def add(self, str uri, str ip, int port, *, str app="", str instance_id="", str instance_index=""):
         cdef bytes key = uri.encode()
@@ -246,7 +247,6 @@ cdef class DataPlane:
         if code < 0:
             endpoint.unref(e)
             raise route_error(code, uri)
-        endpoint.ref(e)
         if code == 1 and self.series_ids:
             # a route that comes back goes on with its old counters
             number = self.series_ids.get(unview(endpoint.pool_key(e.pool)))
@@ -260,23 +260,28 @@ cdef class DataPlane:
         cdef str text = unview(endpoint.addr_text(old)).decode()
         cdef Endpoint *e = new_endpoint(self.g, text.rpartition(":")[0].strip("[]"), port, app.encode(),
                                         instance_id.encode(), instance_index.encode())
-        cdef int code = table.replace_endpoint(&self.g.table, old, e)
+        cdef int code
+        endpoint.ref(old)
+        code = table.replace_endpoint(&self.g.table, old, e)
         if code < 0:
             endpoint.unref(e)
+            endpoint.unref(old)
             raise route_error(code, text)
-        endpoint.ref(e)
         self._let_go(old)
         return <size_t>e
 
     def remove(self, size_t handle, *, bint keep_empty=False):
         cdef Endpoint *e = <Endpoint *>handle
-        cdef int code = table.remove_endpoint(&self.g.table, e, keep_empty)
+        cdef int code
+        endpoint.ref(e)
+        code = table.remove_endpoint(&self.g.table, e, keep_empty)
         if code < 0:
+            endpoint.unref(e)
             raise route_error(code, "")
         self._let_go(e)
 
     cdef void _let_go(self, Endpoint *e):
-        # Idle connections to it close: its host:port may be another app's by now.
+        # Drops the caller's reference. Idle connections close: that host:port may be another app's by now.
         cdef u32 i
         if self.started and not self.stopped and dp.load32(&e.idle):
             for i in range(self.g.n_workers):

@@ -31,6 +31,7 @@ RECONNECT_WAIT_S: Final = 2
 FIRST_CONNECT_WAIT_S: Final = 0.1  # gorouter: 3 attempts 100 ms apart
 CONNECT_TIMEOUT_S: Final = 2
 REOPEN_WAIT_S: Final = 1.0
+STUCK_S: Final = 4 * CONNECT_TIMEOUT_S + 2  # connect, greeting, TLS and login of one server, and some more
 CLOSE_TIMEOUT_S: Final = 2.0
 
 
@@ -173,36 +174,50 @@ class Bus:
                 await asyncio.sleep(REOPEN_WAIT_S)
 
     async def _open(self, failures_max: int | None) -> None:
-        """The library tries forever; so failures are counted in its error callback, and enough of them end it."""
+        """Connects; Unreachable after failures_max failed attempts (None: never)."""
         self._failures = 0
-        self._failed.clear()
+        self._last_error = None
+        while not await self._try_client(failures_max):
+            await asyncio.sleep(FIRST_CONNECT_WAIT_S if failures_max is not None else REOPEN_WAIT_S)
+        assert self._client is not None
+        self._client.options["reconnect_time_wait"] = RECONNECT_WAIT_S
+        self.connected_since = time.monotonic()
+        self._note_server()
+        self._log.info("Successfully-connected-to-nats", host=self._host, addr=self._address)
+
+    async def _try_client(self, failures_max: int | None) -> bool:
+        """Lets a new client try its servers. False if that client is of no more use.
+
+        The library tries forever, so failures are counted in its error callback. After a failed TLS handshake it
+        waits for an end of the connection that does not come; such a client is given up."""
         client = _Client()
         self._client = client
         opening = asyncio.get_running_loop().create_task(client.connect(**self._options()))
+        is_open = False
         try:
-            while True:
-                failed = asyncio.get_running_loop().create_task(self._failed.wait())
-                try:
-                    await asyncio.wait((opening, failed), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    failed.cancel()
-                if opening.done():
-                    await opening
-                    break
+            while not opening.done():
                 self._failed.clear()
+                failed = asyncio.get_running_loop().create_task(self._failed.wait())
+                await asyncio.wait((opening, failed), timeout=STUCK_S, return_when=asyncio.FIRST_COMPLETED)
+                is_stuck = not failed.done() and not opening.done()
+                failed.cancel()
+                if opening.done():
+                    break
+                self._failures += is_stuck
                 if failures_max is not None and self._failures >= failures_max:
                     raise Unreachable(f"nats: no servers available for connection ({self._why()})")
                 if failures_max is None and self._failures == len(self._servers.hosts):
                     self._log.warn("nats-connection-error", error=self._why(), retrying=True)
-        except BaseException:
-            opening.cancel()
-            await asyncio.gather(opening, return_exceptions=True)
-            await self._close_client()
-            raise
-        client.options["reconnect_time_wait"] = RECONNECT_WAIT_S
-        self.connected_since = time.monotonic()
-        self._note_server()
-        self._log.info("Successfully-connected-to-nats", host=self._host, addr=self._address)
+                if is_stuck or isinstance(self._last_error, ssl.SSLError):
+                    return False
+            await opening
+            is_open = True
+            return True
+        finally:
+            if not is_open:
+                opening.cancel()
+                await asyncio.gather(opening, return_exceptions=True)
+                await self._close_client()
 
     def _options(self) -> dict[str, Any]:
         servers = self._servers
@@ -229,6 +244,8 @@ class Bus:
         return options
 
     def _why(self) -> str:
+        if self._last_error is None:
+            return "no answer"
         return str(self._last_error) or type(self._last_error).__name__
 
     def _note_server(self) -> None:
@@ -274,7 +291,9 @@ class Bus:
         if isinstance(error, nats.errors.SlowConsumerError):
             self.dropped += 1
             return
-        self._last_error = error
+        # What a server said is worth more than the reset that follows it.
+        if not (isinstance(error, ConnectionError) and isinstance(self._last_error, nats.errors.Error)):
+            self._last_error = error
         client = self._client
         if client is None or client.is_connected:
             self._log.error("nats-error", error=str(error) or type(error).__name__)

@@ -154,6 +154,14 @@ cdef inline bint is_sticky_name(const Settings *cfg, Span name) noexcept nogil:
             return True
     return False
 
+# RFC 6265 4.1.1: a path with a semicolon cannot be said; the whole host then.
+cdef inline Span cookie_path(Span path) noexcept nogil:
+    cdef u32 i
+    for i in range(path.n):
+        if path.p[i] == c';' or <u8>path.p[i] < 0x20 or path.p[i] == 0x7f:
+            return span.make(b"/", 1)
+    return path
+
 # gorouter: "Set-Cookie: __VCAP_ID__=<instance>" beside a session cookie of the app, or when a sticky request was served
 # by another instance than it named. Attributes and their order are gorouter's.
 cdef inline char *sticky_cookie(Worker *w, Exchange *x, const Head *h, char *at) noexcept nogil:
@@ -164,7 +172,7 @@ cdef inline char *sticky_cookie(Worker *w, Exchange *x, const Head *h, char *at)
     cdef u32 i
     cdef bint wanted = (x.flags & X_STICKY_MISS) != 0
     cdef bint from_app = False
-    if id.n == 0:
+    if id.n == 0 or dp.scan_class(id.p, id.p + id.n, dp.C_COOKIE) != id.p + id.n:
         return at
     if h.flags & heads.F_SETS_COOKIE:
         for i in range(h.nfields):
@@ -182,7 +190,7 @@ cdef inline char *sticky_cookie(Worker *w, Exchange *x, const Head *h, char *at)
     at = fmt.put(at, b"Set-Cookie: __VCAP_ID__=", 24)
     at = fmt.span(at, id)
     at = fmt.put(at, b"; Path=", 7)
-    at = fmt.span(at, endpoint.pool_context(x.ep.pool))
+    at = fmt.span(at, cookie_path(endpoint.pool_context(x.ep.pool)))
     if from_app and attrs.expires.n and attrs.expires.n < 64:
         at = fmt.put(at, b"; Expires=", 10)
         at = fmt.span(at, attrs.expires)
