@@ -119,7 +119,8 @@ class NatsServer:
 class Router:
     """A router process: `serve` with flags, or the drop-in form with a configuration (a dict; JSON is YAML).
 
-    Its three listeners are on free ports of 127.0.0.1. `lines` grows with its log."""
+    Its three listeners are on free ports of 127.0.0.1. `lines` grows with its log. Entering waits for the line
+    `wait_for`; with None it only starts the process."""
 
     def __init__(
         self,
@@ -127,7 +128,9 @@ class Router:
         config: dict[str, Any] | None = None,
         folder: Path | None = None,
         ports: list[int] | None = None,
+        wait_for: str | None = "gorouter.started",
     ) -> None:
+        self._wait_for = wait_for
         self.port, self.status_port, self.admin_port = ports or free_ports(3)
         self.lines: list[Line] = []
         self.raw: list[str] = []
@@ -168,7 +171,7 @@ class Router:
     def __exit__(self, *_: object) -> None:
         self.kill()
 
-    def start(self, wait_for: str | None = "gorouter.started") -> None:
+    def start(self) -> None:
         self.process = subprocess.Popen(
             self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
             cwd=ROOT,
@@ -177,8 +180,8 @@ class Router:
             reader = threading.Thread(target=lambda stream=stream, target=target: [target(line) for line in stream])
             reader.start()
             self._readers.append(reader)
-        if wait_for:
-            self.saw(wait_for)
+        if self._wait_for:
+            self.saw(self._wait_for)
 
     def _take_line(self, line: str) -> None:
         self.raw.append(line.rstrip("\n"))
@@ -254,8 +257,12 @@ class Router:
         return found
 
     def metric(self, name: str) -> float:
-        """The value of a metric without labels."""
-        for line in fetch(self.admin_port, "/metrics")[2].decode().splitlines():
+        """The value of a metric without labels; -1 while nobody answers."""
+        try:
+            text = fetch(self.admin_port, "/metrics")[2].decode()
+        except ConnectionError:
+            return -1.0
+        for line in text.splitlines():
             if line.startswith(name + " "):
                 return float(line.rpartition(" ")[2])
         raise AssertionError(f"no metric {name}")
