@@ -1,0 +1,1 @@
+"""Nanoseconds of single steps of the data plane."""
