@@ -174,6 +174,7 @@ class Router:
 
     async def live(self) -> int:
         """Starts, serves until told to stop, drains if told to; returns the exit code. Raises StartError."""
+        self._watch_signals()
         config = self._config
         self._log.debug("local-az-set", AvailabilityZone=config.zone)
         self._log.info(
@@ -181,7 +182,6 @@ class Router:
             isolation_segments=config.isolation_segments,
             routing_table_sharding_mode=config.routing_table_sharding_mode,
         )
-        self._watch_signals()
         await self._connect_bus(optional=False)
         if self._told.is_set():
             return self._code
