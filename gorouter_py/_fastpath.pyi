@@ -34,6 +34,7 @@ class Settings(TypedDict, total=False):
     sticky_cookie_names: Sequence[str]  # ("JSESSIONID",)
     health_user_agent: str  # "HTTP-Monitor/1.1"
     access_log: str  # "" none, "-" stdout, else a path (append, mode 0644)
+    access_log_stdout: bool  # False: stdout beside the file
     log_forwarded_for: bool  # True
     log_source_ip: bool  # True
 

@@ -60,6 +60,7 @@ DEFAULTS = {
     "sticky_cookie_names": ("JSESSIONID",),
     "health_user_agent": "HTTP-Monitor/1.1",
     "access_log": "",
+    "access_log_stdout": False,
 }
 RANGES = {
     "workers": (1, limits.WORKERS_MAX),
@@ -127,7 +128,7 @@ cdef void fill_settings(Settings *c, dict s):
     c.secure_cookies = s["secure_cookies"]
     c.log_forwarded_for = s["log_forwarded_for"]
     c.log_source_ip = s["log_source_ip"]
-    c.log_enabled = bool(s["access_log"])
+    c.log_enabled = bool(s["access_log"]) or s["access_log_stdout"]
     c.n_sticky = len(s["sticky_cookie_names"])
     for i, name in enumerate(s["sticky_cookie_names"]):
         text = name.encode()
@@ -208,9 +209,8 @@ cdef class DataPlane:
         self.series_ids = {}
         self.series_seen = 1
         fill_settings(&self.g.cfg, whole)
-        if path == b"-":
-            self.g.log_fd = 1
-        elif path:
+        self.g.log_stdout = path == b"-" or whole["access_log_stdout"]
+        if path and path != b"-":
             memcpy(self.g.log_path, <const char *>path, len(path))
             logger.reopen(self.g)
             if self.g.log_fd < 0:
@@ -231,7 +231,7 @@ cdef class DataPlane:
         for i in range(self.g.n_workers):
             worker.destroy(self.g.workers[i])
         table.destroy(&self.g.table)
-        if self.g.log_fd > 2:
+        if self.g.log_fd >= 0:
             csys.close(self.g.log_fd)
         if self.g.logger_wake >= 0:
             csys.close(self.g.logger_wake)

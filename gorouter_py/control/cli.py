@@ -26,11 +26,11 @@ _KEYS = {
     "admin_user": "status.user",
     "admin_password": "status.pass",
     "workers": "go_max_procs",
-    "access_log": "access_log.file",
     "snapshot": "gorouter_py.snapshot_file",
     "log_level": "logging.level",
     "attempts": "backends.max_attempts",
     "request_timeout": "endpoint_timeout",
+    "first_byte_timeout": "gorouter_py.first_byte_timeout",
     "idle_timeout": "frontend_idle_timeout",
     "drain_timeout": "drain_timeout",
     "nats_credentials": "gorouter_py.nats_credentials_file",
@@ -69,7 +69,8 @@ def main() -> None:
               help="Port of /routes and /metrics, on 127.0.0.1.  [default: 8082]")
 @click.option("--admin-user", help="User name for /routes.")
 @click.option("--admin-password", help="Password for /routes; safer in the environment than on the command line.")
-@click.option("--access-log", metavar="FILE", help="Access log, appended to; '-' is standard output.  [default: none]")
+@click.option("--access-log", "access_logs", multiple=True, metavar="FILE", envvar="GOROUTER_ACCESS_LOG", show_envvar=True,
+              help="Access log, appended to; '-' is standard output. Twice for both.  [default: none]")
 @click.option("--snapshot", metavar="FILE",
               help="Keep the routes in FILE and start from it while NATS is away.  [default: none]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warn", "error"]), help="[default: info]")
@@ -82,7 +83,8 @@ def main() -> None:
               help="Re-use connections to instances.  [default: keep-alive]")
 @click.option("--sticky-cookie", "sticky_cookies", multiple=True, metavar="NAME",
               help="Cookie that makes a session sticky; repeatable.  [default: JSESSIONID]")
-@click.option("--request-timeout", type=flags.DURATION, help="Limit of one request, bodies included.  [default: 60s]")
+@click.option("--request-timeout", type=flags.DURATION, help="Limit of one request, bodies included.  [default: none]")
+@click.option("--first-byte-timeout", type=flags.DURATION, help="Wait for an answer to begin.  [default: 60s]")
 @click.option("--idle-timeout", type=flags.DURATION, help="Close idle client connections after.  [default: 15m]")
 @click.option("--drain-timeout", type=flags.DURATION, help="Time requests have to end on TERM.  [default: 60s]")
 def serve(
@@ -92,6 +94,7 @@ def serve(
     retry: bool | None,
     keep_alive: bool | None,
     sticky_cookies: tuple[str, ...],
+    access_logs: tuple[str, ...],
     **values: object,
 ) -> NoReturn:
     """Run the router. Without NATS and without a file, --route is all it needs.
@@ -116,6 +119,13 @@ def serve(
         overrides["gorouter_py.retry_idempotent"] = False
     if keep_alive is not None:
         overrides["disable_keep_alives"] = not keep_alive
+    files = [name for name in access_logs if name != "-"]
+    if len(files) > 1:
+        raise click.BadParameter(f"{files[1]!r}: there can be one file, and '-' beside it.", param_hint="--access-log")
+    if files:
+        overrides["access_log.file"] = files[0]
+    if len(files) < len(access_logs):
+        overrides["gorouter_py.access_log_stdout"] = True
     if sticky_cookies:
         overrides["sticky_session_cookie_names"] = list(sticky_cookies)
     try:

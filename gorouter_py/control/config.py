@@ -39,6 +39,9 @@ SERVE_DEFAULTS: dict[str, object] = {
     "nats.hosts": [],
     "prometheus.enabled": True,
     "gorouter_py.nats_optional": True,
+    "endpoint_timeout": 0.0,  # a long download is no fault: silence is what is limited
+    "drain_timeout": 60.0,
+    "gorouter_py.first_byte_timeout": 60.0,
     "gorouter_py.body_timeout": 60.0,
 }
 
@@ -128,7 +131,7 @@ def data_plane_settings(config: Config) -> "Settings":
         "head_timeout_ms": _ms(config.read_header_timeout),
         "body_timeout_ms": _ms(own.body_timeout),
         "connect_timeout_ms": _ms(config.endpoint_dial_timeout),
-        "first_byte_timeout_ms": 0,
+        "first_byte_timeout_ms": _ms(own.first_byte_timeout),
         "request_timeout_ms": _ms(config.endpoint_timeout),
         "idle_timeout_ms": _ms(config.frontend_idle_timeout),
         "tunnel_timeout_ms": _ms(own.tunnel_timeout),
@@ -147,6 +150,7 @@ def data_plane_settings(config: Config) -> "Settings":
         "sticky_cookie_names": tuple(dict.fromkeys(config.sticky_session_cookie_names)),
         "health_user_agent": config.healthcheck_user_agent,
         "access_log": config.access_log.file,
+        "access_log_stdout": own.access_log_stdout,
         "log_forwarded_for": not config.logging.disable_log_forwarded_for,
         "log_source_ip": not config.logging.disable_log_source_ip,
     }

@@ -243,6 +243,8 @@ class Own:
     nats_credentials_file: str = key("", "NATS .creds file (JWT and seed)")
     retry_idempotent: bool = key(True, "repeat body-less GET, HEAD, OPTIONS, TRACE on another instance once")
     max_connections: Uint = key(0, "client connections in all; 0: bounded by descriptors")
+    access_log_stdout: bool = key(False, "write the access log to standard output, too")
+    first_byte_timeout: Seconds = key(0.0, "from the request to the head of its answer; 0: none but endpoint_timeout")
     body_timeout: Seconds = key(0.0, "silence within a request body, or of a client that does not read; 0: none")
     tunnel_timeout: Seconds = key(0.0, "silence on a websocket or other upgraded connection; 0: none")
     upstream_idle_timeout: Seconds = key(90.0, "how long an idle connection to an instance is kept")

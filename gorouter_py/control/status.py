@@ -29,7 +29,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gorouter_py.control import metrics
 
-ROUTES_STEP: Final = 500  # routes that the control loop describes in one go: about 1 ms
+ROUTES_STEP: Final = 100  # routes that the control loop describes in one go: about 1 ms
 ASK_TIMEOUT_S: Final = 10.0
 IDLE_TIMEOUT_S: Final = 10  # gorouter: read and write time-out of the status listeners
 STOP_TIMEOUT_S: Final = 2.0

@@ -20,7 +20,7 @@ cdef inline void reopen(Shared *g) noexcept nogil:
     fd = csys.open_file(g.log_path, csys.O_WRONLY | csys.O_APPEND | csys.O_CREAT | csys.O_CLOEXEC, 0o644)
     if fd < 0:
         return
-    if g.log_fd > 2:
+    if g.log_fd >= 0:
         csys.close(g.log_fd)
     g.log_fd = fd
 
@@ -33,12 +33,12 @@ cdef inline u64 whole_lines(const char *data, u64 n, u64 most) noexcept nogil:
         i -= 1
     return i if i else most
 
-cdef inline void write_all(int fd, const char *data, u64 n) noexcept nogil:
+cdef inline void write_all(int fd, const char *data, u64 n, u64 most) noexcept nogil:
     cdef ssize_t done
     cdef u64 part
     cdef csys.pollfd p
     while n:
-        part = whole_lines(data, n, PIPE_ATOMIC if fd <= 2 else STEP_MAX)
+        part = whole_lines(data, n, most)
         done = csys.write(fd, data, part)
         if done > 0:
             data += done
@@ -64,7 +64,9 @@ cdef inline bint drain_ring(Shared *g, LogRing *r) noexcept nogil:
         if n > limits.LOG_RING - at:
             n = limits.LOG_RING - at
         if g.log_fd >= 0:
-            write_all(g.log_fd, r.data + at, n)
+            write_all(g.log_fd, r.data + at, n, STEP_MAX)
+        if g.log_stdout:
+            write_all(1, r.data + at, n, PIPE_ATOMIC)
         tail += n
         dp.store64_rel(&r.tail, tail)
     return True

@@ -62,7 +62,8 @@ cdef struct Shared:
     u32 logger_asleep       # atomic
     u32 logger_stop         # atomic
     int logger_wake         # eventfd
-    int log_fd
+    int log_fd              # the file; -1 none
+    bint log_stdout
     u32 log_reopen          # atomic
     char log_path[4096]
 

@@ -178,8 +178,20 @@ def test_serve_takes_every_flag(launched: list[tuple[Any, ...]]) -> None:
     serve(
         *("--nats", "nats://u:p%40@n1", "--nats", "n2:5000", "--nats-credentials", "/c", "--host", "127.0.0.1"),
         *("--port", "1", "--status-port", "2", "--admin-port", "3", "--admin-user", "a", "--admin-password", "b"),
-        *("--workers", "4", "--access-log", "-", "--snapshot", "/s", "--log-level", "error", "--attempts", "9"),
-        *("--no-keep-alive", "--sticky-cookie", "A", "--sticky-cookie", "B", "--request-timeout", "1m"),
+        *("--workers", "4", "--access-log", "-", "--access-log", "/l", "--snapshot", "/s", "--log-level", "error"),
+        *(
+            "--attempts",
+            "9",
+            "--first-byte-timeout",
+            "7s",
+            "--no-keep-alive",
+            "--sticky-cookie",
+            "A",
+            "--sticky-cookie",
+            "B",
+            "--request-timeout",
+            "1m",
+        ),
         *("--idle-timeout", "2s", "--drain-timeout", "3s"),
     )
     config, settings, routes, _ = launched[0]
@@ -189,7 +201,8 @@ def test_serve_takes_every_flag(launched: list[tuple[Any, ...]]) -> None:
     own = config.gorouter_py
     assert (own.host, own.snapshot_file, own.nats_credentials_file) == ("127.0.0.1", "/s", "/c")
     assert config.drain_timeout == 3.0
-    assert (settings["workers"], settings["access_log"], settings["max_attempts"]) == (4, "-", 9)
+    assert (settings["workers"], settings["access_log"], settings["max_attempts"]) == (4, "/l", 9)
+    assert (settings["access_log_stdout"], settings["first_byte_timeout_ms"]) == (True, 7_000)
     assert (settings["request_timeout_ms"], settings["idle_timeout_ms"]) == (60_000, 2_000)
     assert settings["upstream_keep_alive"] is False
     assert settings["sticky_cookie_names"] == ("A", "B")

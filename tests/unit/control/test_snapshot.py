@@ -18,10 +18,10 @@ Row = tuple[str, float, Registration]
 
 def packed(rows: list[Row], portion: int = 2) -> bytes:
     portions = [rows[start : start + portion] for start in range(0, len(rows), portion)]
-    *turns, data = snapshot.pack(portions, 1000.0)
+    *turns, pieces = snapshot.pack(portions, 1000.0)
     assert len(turns) >= len(portions)  # the caller gets its turns
-    assert data is not None
-    return data
+    assert pieces is not None
+    return b"".join(pieces)
 
 
 def rows(count: int = 5) -> list[Row]:
@@ -42,7 +42,7 @@ def test_round_trip(count: int) -> None:
 
 def test_stale_entries_are_left_out(tmp_path: Path) -> None:
     path, log = tmp_path / "routes", FakeLog()
-    snapshot.write(path, packed(rows(5)))
+    snapshot.write(path, [packed(rows(5))])
     alive = snapshot.load(path, log, now=1102.0)
     assert [entry.until for entry in alive] == [1103.0, 1104.0]
     assert log.said("snapshot-loaded")[0]["stale"] == 3
@@ -95,8 +95,8 @@ def test_a_corrupt_file_is_put_aside(tmp_path: Path) -> None:
 
 def test_writing_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "routes"
-    snapshot.write(path, b"one")
-    snapshot.write(path, b"two")
+    snapshot.write(path, [b"one", b"more"])
+    snapshot.write(path, [b"tw", b"", b"o"])
     assert path.read_bytes() == b"two"
     assert os.listdir(tmp_path) == ["routes"]
     assert path.stat().st_mode & 0o777 == 0o600
@@ -107,7 +107,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path: Path) -> None:
     target.mkdir()
     (target / "kept").touch()
     with pytest.raises(OSError):
-        snapshot.write(target, b"data")  # a folder cannot be replaced by a file
+        snapshot.write(target, [b"data"])  # a folder cannot be replaced by a file
     assert (target / "kept").exists()
     assert os.listdir(tmp_path) == ["routes"]
 
