@@ -1,0 +1,1 @@
+"""Users with sticky sessions, played by locust."""
