@@ -230,28 +230,27 @@ class Registry:
                 self._suspended = False
                 yield from self._refresh_all(now)
         until = self._until
-        gone: dict[str, list[str]] = {}
-        segments: dict[str, str] = {}
-        changes = 0
         for start in range(0, len(until), SCAN_STEP):
             stale = [slot for slot, end in enumerate(until[start : start + SCAN_STEP], start) if end < now]
-            for slot in stale:
-                facts = self._facts[slot]
-                if facts is None or until[slot] >= now:  # withdrawn or refreshed while we yielded
-                    continue
-                key = self._keys[slot]
-                gone.setdefault(key, []).append(facts.address)
-                segments[key] = facts.isolation_segment
-                self._drop(slot, key, facts.address, now)
-                self.counts.pruned += 1
-                changes += 1
-                if changes % CHANGE_STEP == 0:
-                    yield
-            yield
-        for number, (key, addresses) in enumerate(gone.items(), 1):
-            self._log.info("pruned-route", uri=key, endpoints=addresses, isolation_segment=segments[key] or "-")
-            if number % CHANGE_STEP == 0:
+            for first in range(0, len(stale), CHANGE_STEP):
+                self._drop_stale(stale[first : first + CHANGE_STEP], now)
                 yield
+            yield
+
+    def _drop_stale(self, slots: list[int], now: float) -> None:
+        gone: dict[str, list[str]] = {}
+        segments: dict[str, str] = {}
+        for slot in slots:
+            facts = self._facts[slot]
+            if facts is None or self._until[slot] >= now:  # withdrawn or refreshed while we yielded
+                continue
+            key, address = self._keys[slot], facts.address
+            gone.setdefault(key, []).append(address)
+            segments[key] = facts.isolation_segment
+            self._drop(slot, key, address, now)
+            self.counts.pruned += 1
+        for key, addresses in gone.items():
+            self._log.info("pruned-route", uri=key, endpoints=addresses, isolation_segment=segments[key] or "-")
 
     def drop_empty(self, now: float) -> None:
         """Lets routes go that were kept without endpoints long enough. Cheap; call it each second."""
