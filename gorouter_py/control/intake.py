@@ -11,11 +11,15 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from gorouter_py.control import messages
-from gorouter_py.control.registry import Registry
 from gorouter_py.control.throttle import Throttle
 
 LINES_PER_S: Final = 10
 PAYLOAD_SHOWN: Final = 2048  # characters of a bad message in the log
+
+
+class Registry(Protocol):
+    def register(self, message: messages.Registration, now: float) -> None: ...
+    def unregister(self, message: messages.Registration, now: float) -> None: ...
 
 
 class Log(Protocol):
