@@ -11,6 +11,9 @@ from bench.load.cases import CASES, GROUPS
 from bench.load.peers import PEERS
 from bench.load.procs import BenchError, raise_file_limit
 
+# So much slower than the others that once is enough.
+ONLY = {"aiohttp": ("small",)}
+
 EPILOG = """examples:
   python -m bench.load                                     everything, about ten minutes
   python -m bench.load --quick                             two short rounds of each case
@@ -26,7 +29,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--peers", default=",".join(PEERS), help="default: %(default)s")
+    parser.add_argument("--peers", help=f"default: {','.join(PEERS)}, of which {', '.join(ONLY)} in few cases only")
     parser.add_argument("--cases", default=",".join(CASES), help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4, help="length of a round (default: %(default)s)")
@@ -44,6 +47,8 @@ def parse(argv: list[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.quick:
         options.rounds, options.seconds = 2, 2
+    options.only = {} if options.peers else ONLY
+    options.peers = options.peers or ",".join(PEERS)
     for kind, known, chosen in (("peer", PEERS, options.peers), ("case", CASES, options.cases)):
         for name in chosen.split(","):
             if name not in known:
@@ -68,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         options.origins,
         options.directory,
         max(0, options.patience),
+        options.only,
     )
     now = datetime.now().astimezone()
     raise_file_limit()

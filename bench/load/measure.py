@@ -8,7 +8,7 @@ thread that sends, so the sums of proxy, origin and client are what the machine 
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,12 @@ class Plan:
     origins: int
     directory: Path | None
     patience: int = 2  # how often a round is repeated in which others had more than OTHERS_MAX of the CPU
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # peers that take part in some cases only
+
+    def peers_of(self, group: tuple[Case, ...]) -> list[str]:
+        """The peers that are measured in a group."""
+        names = {case.name for case in group}
+        return [peer for peer in self.peers if peer not in self.only or names & set(self.only[peer])]
 
 
 def measure(plan: Plan, say: Callable[[str], None]) -> list[Result]:
@@ -100,7 +106,8 @@ def measure(plan: Plan, say: Callable[[str], None]) -> list[Result]:
             targets: dict[tuple[int, str], Running] = {}
             for routes in sorted({case.routes for group in plan.groups for case in group}):
                 table = make_table(routes, ports, {features.HOST: echo.instances})
-                for name in plan.peers:
+                groups = [group for group in plan.groups if any(case.routes == routes for case in group)]
+                for name in [peer for peer in plan.peers if any(peer in plan.peers_of(group) for group in groups)]:
                     say(f"starting {name} with {routes:,} routes")
                     log = fleet.directory / f"{name}-{routes}.access.log" if plan.log else None
                     running = PEERS[name].start(fleet, Settings(table, log, proxy_cpu, load_cpu))
@@ -109,6 +116,7 @@ def measure(plan: Plan, say: Callable[[str], None]) -> list[Result]:
             say("all peers forward, identify, stick and log alike")
         for group in plan.groups:
             results += _measure_group(fleet, plan, group, targets, load_cpu, say)
+            fleet.check()
     return results
 
 
@@ -121,10 +129,11 @@ def _measure_group(
     say: Callable[[str], None],
 ) -> list[Result]:
     scripts = {case.name: wrk.write_script(case, fleet.directory / f"{case.name}.lua") for case in group}
-    results = {(case.name, peer): Result(case, peer) for case in group for peer in plan.peers}
+    peers = plan.peers_of(group)
+    results = {(case.name, peer): Result(case, peer) for case in group for peer in peers}
     for turn in range(-1, plan.rounds):  # round -1 warms connections, caches and the clock, and is thrown away
         for case in group:
-            for peer in plan.peers:
+            for peer in peers:
                 running = targets[case.routes, peer]
                 seconds = plan.seconds if turn >= 0 else WARM_UP_S
                 patience = plan.patience if turn >= 0 else 0
@@ -155,7 +164,7 @@ def take(case: Case, running: Running, seconds: float, script: Path, load_cpu: i
     load = wrk.run(case, running.port, seconds, script, load_cpu)
     busy = stats.parse_busy_ticks(Path("/proc/stat").read_text(), running.settings.cpu) - busy
     loaded, elapsed = stats.cpu_between(before, stats.read_cpu(running.pids)), time.monotonic() - started
-    lines = _drain_log(log) if log else 0
+    lines = _drain_log(log, load.requests) if log else 0
     after, helped_after = stats.read_cpu(running.pids), stats.read_cpu(helpers)
     if load.requests == 0:
         raise BenchError(f"{running.peer} answered nothing in case {case.name}")
@@ -169,21 +178,20 @@ def take(case: Case, running: Running, seconds: float, script: Path, load_cpu: i
     )
 
 
-def _drain_log(log: Path) -> int:
-    """Waits until the log has stopped growing, counts its lines, empties it (every peer appends)."""
+def _drain_log(log: Path, wanted: int) -> int:
+    """Counts the lines of the log until there are as many as wanted, or time is up; then empties it (peers append).
+
+    nginx and the plain router flush once a second, so the last lines of a round may be late.
+    """
     deadline = time.monotonic() + LOG_SETTLE_S
-    size, since = -1, time.monotonic()
-    while time.monotonic() < deadline:
-        now = log.stat().st_size if log.exists() else 0
-        if now != size:
-            size, since = now, time.monotonic()
-        elif time.monotonic() - since > 1.2:  # nginx and the plain router flush once a second
-            break
-        time.sleep(0.1)
     lines = 0
     with log.open("rb") as file:
-        while block := file.read(1 << 20):
-            lines += block.count(b"\n")
+        while True:
+            while block := file.read(1 << 20):
+                lines += block.count(b"\n")
+            if lines >= wanted or time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
     os.truncate(log, 0)
     return lines
 
