@@ -12,7 +12,8 @@ cdef inline char *put(char *w, const char *p, size_t n) noexcept nogil:
     return w + n
 
 cdef inline char *span(char *w, Span s) noexcept nogil:
-    memcpy(w, s.p, s.n)
+    if s.n:  # an absent span has no pointer, and memcpy may assume one
+        memcpy(w, s.p, s.n)
     return w + s.n
 
 # A C string.
