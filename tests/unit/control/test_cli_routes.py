@@ -200,9 +200,9 @@ def test_find(host: str, path: str, key: str | None) -> None:
 
 def write_snapshot(path: Path) -> None:
     facts = messages.Registration(host="10.0.0.1", port=80, app="guid", private_instance_id="inst-a")
-    *_, data = snapshot.pack([[("app.test", time.time() + 60, facts)]], 0.0)
-    assert data is not None
-    path.write_bytes(data)
+    *_, pieces = snapshot.pack([[("app.test", time.time() + 60, facts)]], 0.0)
+    assert pieces is not None
+    snapshot.write(path, pieces)
 
 
 def test_snapshot(tmp_path: Path) -> None:
