@@ -8,7 +8,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from gorouter_py.fastpath.base.types cimport FAULT_FIRST, PARTIAL, Span, i64, u8, u32, u64
 from gorouter_py.fastpath.base cimport clock, dp, limits, span
-from gorouter_py.fastpath.http cimport chunked, cookies, h1, heads
+from gorouter_py.fastpath.http cimport chunked, cookies, h1, heads, target
 from gorouter_py.fastpath.http.chunked cimport Chunked
 from gorouter_py.fastpath.http.cookies cimport SetCookie
 from gorouter_py.fastpath.http.heads cimport Field, Head
@@ -199,7 +199,7 @@ def nominated(bytes data, bytes name):
     return bool(h1.nominated(&h, span.make(PyBytes_AS_STRING(name), <u32>len(name))))
 
 def check_host(bytes data, bint port_required=False):
-    return bool(h1.check_host(guarded(data, len(data)), <u32>len(data), port_required))
+    return bool(target.check_host(guarded(data, len(data)), <u32>len(data), port_required))
 
 def name_table():
     """[(id, text, hop-by-hop, once, framing)] of every known name."""

@@ -12,7 +12,7 @@
 from libc.string cimport memchr, memcmp, memset
 from gorouter_py.fastpath.base.types cimport PARTIAL, Span, u8, u16, u32, u64, i32, i64
 from gorouter_py.fastpath.base cimport dp, limits, span
-from gorouter_py.fastpath.http cimport heads
+from gorouter_py.fastpath.http cimport heads, target
 from gorouter_py.fastpath.http.heads cimport Field, Head
 
 # What a Connection field said, kept in the high bits of Head.flags until the head is complete.
@@ -165,7 +165,7 @@ cdef inline i64 _request_line(Head *h, u32 n) noexcept nogil:
         return heads.P_REQ_LINE
     h.target = <u32>(s - h.base)
     h.target_len = <u32>(t - s)
-    r = _target(h)
+    r = target.read(h)
     if r < 0:
         return r
     return _request_version(h, t + 1, end)
@@ -223,103 +223,6 @@ cdef inline u8 _method_id(const char *p, u32 n) noexcept nogil:
         if memcmp(p, b"CONNECT", 7) == 0:
             return heads.M_CONNECT
     return heads.M_OTHER
-
-# Sets path, and host for the forms that carry one. 0 or a fault. RFC 9112 3.2.
-cdef inline i64 _target(Head *h) noexcept nogil:
-    cdef const char *t = h.base + h.target
-    if h.method == heads.M_CONNECT:
-        # RFC 9112 3.2.3: authority form, with a port, for CONNECT only.
-        h.path = h.target
-        h.host = h.target
-        h.host_len = h.target_len
-        return 0 if check_host(t, h.target_len, True) else heads.P_TARGET
-    if t[0] == c'/':
-        h.path = h.target
-        h.path_len = _until_query(t, h.target_len)
-        return 0
-    if t[0] == c'*':
-        # RFC 9112 3.2.4: asterisk form, for OPTIONS only.
-        h.path = h.target
-        h.path_len = 1
-        return 0 if h.target_len == 1 and h.method == heads.M_OPTIONS else heads.P_TARGET
-    return _absolute_target(h, t)
-
-cdef inline u32 _until_query(const char *t, u32 n) noexcept nogil:
-    cdef const char *q = <const char *>memchr(t, c'?', n)
-    return <u32>(q - t) if q != NULL else n
-
-# RFC 9112 3.2.2: absolute form; its authority is the effective host. RFC 9110 4.2.1: the host is not empty,
-# 4.2.4: no userinfo (C_HOST has no '@').
-cdef inline i64 _absolute_target(Head *h, const char *t) noexcept nogil:
-    cdef u32 n = h.target_len
-    cdef u32 at, i
-    if n > 7 and dp.ieq(t, b"http://", 7):
-        at = 7
-    elif n > 8 and dp.ieq(t, b"https://", 8):
-        at = 8
-    else:
-        return heads.P_TARGET
-    i = at
-    while i < n and t[i] != c'/' and t[i] != c'?':
-        i += 1
-    if i == at or not check_host(t + at, i - at, False):
-        return heads.P_TARGET
-    h.flags |= heads.F_ABSOLUTE
-    h.host = h.target + at
-    h.host_len = i - at
-    if i < n and t[i] == c'/':
-        h.path = h.target + i
-        h.path_len = _until_query(t + i, n - i)
-    else:
-        # RFC 9110 4.2.3: an empty path means "/"; the slash before the authority stands in for it.
-        h.path = h.target + at - 1
-        h.path_len = 1
-    return 0
-
-# Is this uri-host [":" port] (RFC 3986 3.2.2)? An empty host passes only where it is the whole value.
-cdef inline bint check_host(const char *p, u32 n, bint port_required) noexcept nogil:
-    cdef u32 i = 0
-    cdef u32 port = 0
-    cdef u32 at
-    if n and p[0] == c'[':
-        i = _ip_literal(p, n)
-        if i == 0:
-            return False
-    else:
-        while i < n and p[i] != c':':
-            if not dp.char_is(p[i], dp.C_HOST) or p[i] == c'[' or p[i] == c']':
-                return False
-            if p[i] == c'%':
-                if n - i < 3 or not dp.char_is(p[i + 1], dp.C_HEX) or not dp.char_is(p[i + 2], dp.C_HEX):
-                    return False
-                i += 2
-            i += 1
-        if i == 0:
-            return n == 0 and not port_required
-    if i == n:
-        return not port_required
-    if p[i] != c':':
-        return False
-    i += 1
-    at = i
-    while i < n:
-        if not dp.char_is(p[i], dp.C_DIGIT) or i - at >= 5:
-            return False
-        port = port * 10 + <u32>(p[i] - c'0')
-        i += 1
-    return port <= 65535 and (i > at or not port_required)
-
-# Length of "[...]" at p, 0 if it is none. RFC 3986 3.2.2: IPv6 text, or IPvFuture; no zone (RFC 9110 4.2).
-cdef inline u32 _ip_literal(const char *p, u32 n) noexcept nogil:
-    cdef u32 i = 1
-    cdef u32 colons = 0
-    while i < n and p[i] != c']':
-        if p[i] == c':':
-            colons += 1
-        elif not dp.char_is(p[i], dp.C_HEX) and p[i] != c'.':
-            return 0
-        i += 1
-    return i + 1 if i < n and colons >= 2 else 0
 
 # RFC 9112 4: HTTP-version SP status-code SP [ reason-phrase ]; the SP is missing from many origins' bare codes.
 cdef inline i64 _status_line(Head *h, u32 n) noexcept nogil:
@@ -428,7 +331,7 @@ cdef inline i64 _known(Head *h, u32 id, Span v, u32 *listed) noexcept nogil:
             return 0
         if h.first[id] >= 0:
             return heads.P_HOST_DUPLICATE
-        if not check_host(v.p, v.n, False):
+        if not target.check_host(v.p, v.n, False):
             return heads.P_HOST_INVALID
         if not h.flags & heads.F_ABSOLUTE and h.method != heads.M_CONNECT:
             h.host = <u32>(v.p - h.base)
