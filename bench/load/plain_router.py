@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import time
 from collections import deque
 from datetime import datetime
@@ -206,6 +207,7 @@ class Client(asyncio.Protocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
+            self.connection_lost(None)  # as gorouter does, what is no request is not logged
             self.refuse(400, b"Bad Request")
 
     def pause_writing(self) -> None:
@@ -534,8 +536,11 @@ class Upstream(asyncio.Protocol):
 
 
 async def serve(port: int, router: Router) -> None:
-    """Listens on the loopback until cancelled."""
+    """Listens on the loopback until SIGTERM."""
     loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
     router.loop = loop
     server = await loop.create_server(lambda: Client(router), "127.0.0.1", port, backlog=4096)
     loop.call_later(LOG_FLUSH_S, router.flush_now_and_then)
@@ -554,7 +559,7 @@ def main() -> None:
         router = Router(json.load(file), options.access_log)
     try:
         uvloop.run(serve(options.port, router))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):
         pass
     finally:
         router.flush()
