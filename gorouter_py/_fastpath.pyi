@@ -102,9 +102,12 @@ class DataPlane:
 
         listeners: (kind, descriptors) with kind "http" or "health" and one listening, non-blocking SO_REUSEPORT
         socket per worker (or fewer: they are spread). The data plane owns the descriptors from here on."""
+    def listen(self, kind: str, fds: Sequence[int]) -> None:
+        """More listeners while running, as in start(). RuntimeError if nothing runs; BlockingIOError: try again."""
     def set_health(self, healthy: bool) -> None: ...
     def close_listeners(self) -> None:
-        """Accepts what is queued, then closes; idle client connections close, active ones finish and close."""
+        """Accepts what is queued, then closes the "http" listeners; idle client connections close, active ones finish
+        and close. The "health" listeners stay."""
     def active(self) -> int:
         """Requests and tunnels-free exchanges in progress, all workers."""
     def connections(self) -> int: ...

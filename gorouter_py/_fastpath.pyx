@@ -189,7 +189,8 @@ cdef Endpoint *new_endpoint(Shared *g, str ip, int port, bytes app, bytes instan
 
 cdef class DataPlane:
     cdef Shared *g
-    cdef csys.pthread_t threads[limits.WORKERS_MAX + 1]
+    cdef csys.pthread_t threads[limits.WORKERS_MAX + 1]     # the logger's is the last
+    cdef u32 n_threads
     cdef bint started
     cdef bint stopped
     cdef bint draining
@@ -286,7 +287,7 @@ cdef class DataPlane:
         if self.started and not self.stopped and dp.load32(&e.idle):
             for i in range(self.g.n_workers):
                 endpoint.ref(e)
-                if not worker.command(self.g.workers[i], CMD_PURGE, e):
+                if not worker.command(self.g.workers[i], CMD_PURGE, e, -1, False):
                     endpoint.unref(e)       # mailbox full: the worker sees e.dead when it next touches it
         endpoint.unref(e)
 
@@ -333,14 +334,20 @@ cdef class DataPlane:
                 raise MemoryError("no memory or descriptors for a worker")
             self.g.workers[i] = w
             self.g.n_workers = i + 1
-        for kind, fds in listeners:
-            if kind not in ("http", "health"):
-                raise ValueError(f"listener kind {kind!r}: must be 'http' or 'health'")
-            for i, fd in enumerate(fds):
-                if worker.add_listener(self.g.workers[i % self.g.n_workers], fd, kind == "health") != 0:
-                    raise OSError(dp.get_errno(), f"descriptor {fd} cannot be watched")
         self.started = True
+        for kind, fds in listeners:
+            self.listen(kind, fds)
         self._launch()
+
+    def listen(self, str kind, fds):
+        cdef u32 i
+        if kind not in ("http", "health"):
+            raise ValueError(f"listener kind {kind!r}: must be 'http' or 'health'")
+        if not self.started or self.stopped:
+            raise RuntimeError("not running")
+        for i, fd in enumerate(fds):
+            if not worker.command(self.g.workers[i % self.g.n_workers], CMD_LISTEN, NULL, fd, kind == "health"):
+                raise BlockingIOError(11, "a worker's mailbox is full")
 
     cdef int _launch(self) except -1:
         cdef csys.sigset_t all_signals, before
@@ -362,11 +369,12 @@ cdef class DataPlane:
                 name = b"logger"
             if rc != 0:
                 break
+            self.n_threads = i + 1
             csys.pthread_setname_np(self.threads[i], name)
         csys.pthread_attr_destroy(&attr)
         csys.pthread_sigmask(csys.SIG_SETMASK, &before, NULL)
         if rc != 0:
-            self.stopped = i == 0
+            self._join(5.0)
             raise OSError(rc, "a thread could not be started")
         return 0
 
@@ -376,7 +384,7 @@ cdef class DataPlane:
     def close_listeners(self):
         cdef u32 i
         for i in range(self.g.n_workers):
-            if not worker.command(self.g.workers[i], CMD_DRAIN, NULL):
+            if not worker.command(self.g.workers[i], CMD_DRAIN, NULL, -1, False):
                 raise BlockingIOError(11, "a worker's mailbox is full")
 
     def active(self):
@@ -407,9 +415,9 @@ cdef class DataPlane:
         until.tv_sec = at // 1000000000
         until.tv_nsec = at % 1000000000
         for i in range(self.g.n_workers):
-            worker.command(self.g.workers[i], CMD_STOP, NULL)
+            worker.command(self.g.workers[i], CMD_STOP, NULL, -1, False)
         with nogil:
-            for i in range(self.g.n_workers + 1):
+            for i in range(self.n_threads):
                 if i == self.g.n_workers:
                     dp.store32_seq(&self.g.logger_stop, 1)
                     csys.write(self.g.logger_wake, &one, 8)

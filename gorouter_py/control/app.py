@@ -187,6 +187,7 @@ class Router:
             return self._code
         await self._load()
         self._open_status()
+        self._open_health()
         await self._subscribe()
         self._resolver.start()
         self._every(config.prune_stale_droplets_interval, self._prune)
@@ -305,28 +306,33 @@ class Router:
         self._status = status.StatusServer(pages, self)
         self._status.start()
 
+    def _open_health(self) -> None:
+        """Starts the workers; /health says 503 until the front door opens."""
+        self._data_plane.set_health(False)
+        self._data_plane.start([])
+        self._every(HOUSEKEEPING_S, self._keep_house)
+        if self._config.status.enable_nontls_health_checks:
+            address = self._listen("health", self._config.status.port, "initialize-router-error")
+            self._router_log.info("health-listener-started", address=address)
+
     def _open_front(self) -> None:
-        config = self._config
-        groups: list[tuple[str, list[socket.socket]]] = []
-        host = config.gorouter_py.host
-        try:
-            groups.append(("http", listeners.open_group(host, config.port, self._workers)))
-            if config.status.enable_nontls_health_checks:
-                groups.append(("health", listeners.open_group(host, config.status.port, self._workers)))
-        except listeners.CannotListen as error:
-            listeners.close([each for _, sockets in groups for each in sockets])
-            raise StartError("gorouter.exited-with-failure", error) from None
-        addresses = {kind: _address(sockets[0]) for kind, sockets in groups}
-        # From here on the data plane owns the descriptors.
-        self._data_plane.start([(kind, [each.detach() for each in sockets]) for kind, sockets in groups])
+        address = self._listen("http", self._config.port, "gorouter.exited-with-failure")
         self._data_plane.set_health(True)
-        self._router_log.info("tcp-listener-started", address=addresses["http"])
-        if "health" in addresses:
-            self._router_log.info("health-listener-started", address=addresses["health"])
+        self._router_log.info("tcp-listener-started", address=address)
         self._router_log.info("tls-listener-not-enabled")
 
+    def _listen(self, kind: str, port: int, fault: str) -> dict[str, object]:
+        """Has every worker listen on the port; returns the address for the log. StartError if it is taken."""
+        try:
+            sockets = listeners.open_group(self._config.gorouter_py.host, port, self._workers)
+        except listeners.CannotListen as error:
+            raise StartError(fault, error) from None
+        address = _address(sockets[0])
+        # From here on the data plane owns the descriptors.
+        self._data_plane.listen(kind, [each.detach() for each in sockets])
+        return address
+
     async def _serve(self) -> None:
-        self._every(HOUSEKEEPING_S, self._keep_house)
         self._every(EVENTS_S, self._failures.report)
         if self._snapshot is not None:
             self._every(self._config.gorouter_py.snapshot_interval, self._write_snapshot)

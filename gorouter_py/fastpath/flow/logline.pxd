@@ -88,13 +88,23 @@ cdef inline char *quoted(char *w, Span s) noexcept nogil:
     w[0] = c'"'
     return w + 1
 
+# What follows scheme and authority in an absolute target; may be empty or begin with the query.
+cdef inline Span behind_authority(Span t) noexcept nogil:
+    cdef u32 i = 8 if dp.lower(t.p[4]) == c's' else 7      # https://, http://
+    while i < t.n and t.p[i] != c'/' and t.p[i] != c'?':
+        i += 1
+    return span.make(t.p + i, t.n - i)
+
 # URL.RequestURI(): the target with bytes over 0x7f escaped, absolute form without scheme and authority.
 cdef inline char *target(char *w, const Head *h) noexcept nogil:
     cdef const char *digits = b"0123456789ABCDEF"
     cdef Span t = heads.target(h)
     cdef u32 i, n
     if h.flags & heads.F_ABSOLUTE:
-        t = span.make(h.base + h.path, h.target + h.target_len - h.path)
+        t = behind_authority(t)
+        if t.n == 0 or t.p[0] != c'/':
+            w[0] = c'/'
+            w += 1
     n = t.n if t.n < CUT_TARGET else CUT_TARGET
     for i in range(n):
         if <u8>t.p[i] >= 0x80:

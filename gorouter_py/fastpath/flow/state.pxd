@@ -199,12 +199,13 @@ cdef enum CommandKind:
     CMD_STOP = 1
     CMD_DRAIN               # close listeners, then finish
     CMD_PURGE               # close idle connections to an endpoint (holds a reference)
-    CMD_TAKE                # a connection accepted by another worker
+    CMD_LISTEN              # take over a listening socket
 
 cdef struct Command:
     u32 kind
-    int fd
-    void *arg
+    int fd                  # CMD_LISTEN
+    bint health_only        # CMD_LISTEN
+    void *arg               # CMD_PURGE
 
 cdef struct Worker:
     Shared *shared

@@ -81,6 +81,8 @@ cdef inline void destroy(Worker *w) noexcept nogil:
         w.cmd_tail += 1
         if cmd.kind == CMD_PURGE:
             endpoint.unref(<Endpoint *>cmd.arg)
+        elif cmd.kind == CMD_LISTEN:
+            csys.close(cmd.fd)
     while w.listeners != NULL:
         close_listener(w, w.listeners)
     while w.free_exchanges != NULL:
@@ -99,11 +101,14 @@ cdef inline void destroy(Worker *w) noexcept nogil:
         csys.close(w.wake)
     free(w)
 
-# Control, before the thread starts: the worker takes over a listening socket.
-cdef inline int add_listener(Worker *w, int fd, bint health_only) noexcept nogil:
+# The worker takes over a listening socket; accepted ones inherit that small writes do not wait for acknowledgements.
+cdef inline void add_listener(Worker *w, int fd, bint health_only) noexcept nogil:
+    cdef int one = 1
     cdef Conn *c = <Conn *>calloc(1, sizeof(Conn))
     if c == NULL:
-        return -1
+        csys.close(fd)
+        return
+    csys.setsockopt(fd, csys.IPPROTO_TCP, csys.TCP_NODELAY, &one, sizeof(one))
     c.w = w
     c.fd = fd
     c.kind = K_LISTEN
@@ -111,11 +116,11 @@ cdef inline int add_listener(Worker *w, int fd, bint health_only) noexcept nogil
     c.s.health_only = health_only
     c.next = w.listeners
     w.listeners = c
-    return watch_listener(c)
+    watch_listener(c)
 
-cdef inline int watch_listener(Conn *c) noexcept nogil:
+cdef inline void watch_listener(Conn *c) noexcept nogil:
     c.events = 1
-    return sock.watch(c.w.ep, c.fd, csys.EPOLLIN, c)
+    sock.watch(c.w.ep, c.fd, csys.EPOLLIN, c)
 
 cdef inline void close_listener(Worker *w, Conn *c) noexcept nogil:
     cdef Conn **at = &w.listeners
@@ -175,15 +180,20 @@ cdef inline void drain(Worker *w) noexcept nogil:
     cdef Conn *c
     cdef Conn *after
     w.draining = 1
-    while w.listeners != NULL:
-        # what the kernel has accepted would be reset by the close
-        accept_some(w.listeners, limits.MAILBOX)
-        close_listener(w, w.listeners)
+    c = w.listeners
+    while c != NULL:
+        after = c.next
+        # gorouter: the status port stays and says 503
+        if not c.s.health_only:
+            # what the kernel has accepted would be reset by the close
+            accept_some(c, limits.MAILBOX)
+            close_listener(w, c)
+        c = after
     c = w.downs
     while c != NULL:
         after = c.next
         # a fresh connection may have a request on its way: it is answered with Connection: close
-        if c.state == S_IDLE and not (c.flags & C_TODO):
+        if c.state == S_IDLE and not c.s.health_only and not (c.flags & C_TODO):
             conn.kill(c, False)
         c = after
 
@@ -206,10 +216,12 @@ cdef inline void read_mailbox(Worker *w) noexcept nogil:
             drain(w)
         elif cmd.kind == CMD_PURGE:
             purge(w, <Endpoint *>cmd.arg)
+        elif cmd.kind == CMD_LISTEN:
+            add_listener(w, cmd.fd, cmd.health_only)
         dp.store64_rel(&w.cmd_tail, w.cmd_tail + 1)
 
 # Control: leaves a command. False when the mailbox is full.
-cdef inline bint command(Worker *w, u32 kind, void *arg) noexcept nogil:
+cdef inline bint command(Worker *w, u32 kind, void *arg, int fd, bint health_only) noexcept nogil:
     cdef u64 one = 1
     cdef Command *cmd
     if w.cmd_head - dp.load64_acq(&w.cmd_tail) >= <u64>limits.MAILBOX:
@@ -217,6 +229,8 @@ cdef inline bint command(Worker *w, u32 kind, void *arg) noexcept nogil:
     cmd = &w.cmds[w.cmd_head & (limits.MAILBOX - 1)]
     cmd.kind = kind
     cmd.arg = arg
+    cmd.fd = fd
+    cmd.health_only = health_only
     dp.store64_rel(&w.cmd_head, w.cmd_head + 1)
     csys.write(w.wake, &one, 8)
     return True
