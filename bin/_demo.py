@@ -344,6 +344,8 @@ async def run(options: argparse.Namespace) -> int:
             await working
         say("Stopping")
         await demo.stop()
+        if folder.name != "run" and code != 1:
+            shutil.rmtree(folder, ignore_errors=True)  # a second one's logs are of no use once it ended well
         lock.close()
     return code
 
