@@ -283,6 +283,9 @@ Ctrl-C stops all of it.""",
 
 def take_folder() -> tuple[Path, IO[str]]:
     """run/, or run/PID when another bin/run of this checkout uses it; held by a lock until this process ends."""
+    for old in (ROOT / "run").glob("[0-9]*"):
+        if not Path("/proc", old.name).exists():
+            shutil.rmtree(old, ignore_errors=True)
     for folder in (ROOT / "run", ROOT / "run" / str(os.getpid())):
         folder.mkdir(exist_ok=True)
         lock = (folder / "lock").open("w")
