@@ -12,7 +12,7 @@ class Settings(TypedDict, total=False):
 
     workers: int  # 1
     head_timeout_ms: int  # 30000: first byte of a request head to its last
-    body_timeout_ms: int  # 60000: between two reads of a request body, or two writes to a client
+    body_timeout_ms: int  # 60000: silence within a body: two reads of it on either side, or two writes to a client
     connect_timeout_ms: int  # 5000
     first_byte_timeout_ms: int  # 0: request sent to response head
     request_timeout_ms: int  # 60000: one attempt, response body included (gorouter's endpoint_timeout)
@@ -27,6 +27,9 @@ class Settings(TypedDict, total=False):
     retry_idempotent: bool  # True
     head_bytes_max: int  # 1048576
     max_connections: int  # 0 = bounded by descriptors alone
+    max_conns: int  # 0; attempts in flight per endpoint
+    balancing_algorithm: str  # "round-robin", or "least-connection", of routes whose registrations name none
+    zone_preference: bool  # False; first attempts go to endpoints added with local=True, if there are any
     empty_pool_503: bool  # False
     force_forwarded_proto_https: bool  # False
     sanitize_forwarded_proto: bool  # False
@@ -62,6 +65,7 @@ COUNTER_HELP: dict[str, str]
 FAULTS: tuple[str, ...]
 DEFAULTS: dict[str, object]
 RANGES: dict[str, tuple[int, int]]
+BALANCES: dict[str, int]
 BUILD: str  # "release", "dev", "asan" or "tsan"
 
 class DataPlane:
@@ -77,13 +81,32 @@ class DataPlane:
         app: str = "",
         instance_id: str = "",
         instance_index: str = "",
+        process_id: str = "",
+        local: bool = False,
+        balancing: str = "",
+        hash_header: str = "",
+        hash_balance: float = 0.0,
     ) -> int:
         """Publishes an instance under a route and returns its handle.
 
         uri: "host[/context/path]" in any case, "*." allowed as first label; normalised as gorouter does (lower case,
         query cut, one trailing "/" dropped). ip: textual IPv4 or IPv6 address. ValueError if either does not parse.
+        balancing ("round-robin", "least-connection", "hash"; "" leaves it) is the whole route's from now on;
+        hash needs hash_header, and hash_balance > 0 passes over endpoints with more than that times the mean load.
         The same address may be added twice; keeping identities unique is the registry's work."""
-    def replace(self, handle: int, *, app: str = "", instance_id: str = "", instance_index: str = "") -> int:
+    def replace(
+        self,
+        handle: int,
+        *,
+        app: str = "",
+        instance_id: str = "",
+        instance_index: str = "",
+        process_id: str = "",
+        local: bool = False,
+        balancing: str = "",
+        hash_header: str = "",
+        hash_balance: float = 0.0,
+    ) -> int:
         """Puts a new endpoint in the place of an old one of the same route and address; one publication."""
     def remove(self, handle: int, *, keep_empty: bool = False) -> None:
         """Takes an instance out. Its route goes with the last one, unless keep_empty."""
@@ -126,6 +149,9 @@ def live_objects() -> dict[str, int]:
 
 def bugs() -> int:
     """Programmer errors met by a build without assertions; anything but 0 deserves a report."""
+
+def check_balancing(balancing: str, hash_header: str) -> None:
+    """ValueError for an algorithm nobody knows, or a header that cannot be hashed by."""
 
 def check_settings(settings: Settings) -> dict[str, object]:
     """The settings with defaults filled in; ValueError names the key, its value and what would be valid."""

@@ -49,6 +49,9 @@ DEFAULTS = {
     "max_attempts": 3,
     "head_bytes_max": limits.HEAD_BYTES_MAX,
     "max_connections": 0,
+    "max_conns": 0,
+    "balancing_algorithm": "round-robin",
+    "zone_preference": False,
     "upstream_keep_alive": True,
     "retry_idempotent": True,
     "empty_pool_503": False,
@@ -92,6 +95,9 @@ def check_settings(settings):
             for name in value:
                 if not 0 < len(name.encode()) < 64:
                     raise ValueError(f"{key}: {name!r} must have 1 to 63 bytes")
+        elif key == "balancing_algorithm":
+            if value not in ("round-robin", "least-connection"):
+                raise ValueError(f"{key}: {value!r} must be 'round-robin' or 'least-connection'")
         elif isinstance(default, bool):
             value = bool(value)
         elif isinstance(default, int):
@@ -120,6 +126,9 @@ cdef void fill_settings(Settings *c, dict s):
     c.max_attempts = s["max_attempts"]
     c.head_bytes_max = s["head_bytes_max"]
     c.max_connections = s["max_connections"]
+    c.max_conns = s["max_conns"]
+    c.balance = BALANCES[s["balancing_algorithm"]]
+    c.prefer_local = s["zone_preference"]
     c.upstream_keep_alive = s["upstream_keep_alive"]
     c.retry_idempotent = s["retry_idempotent"]
     c.empty_pool_503 = s["empty_pool_503"]
@@ -157,7 +166,11 @@ cdef object route_error(int code, str uri):
     return ValueError(f"route {uri!r} {reasons.get(code, 'is unfit (%d)' % code)}")
 
 
-cdef Endpoint *new_endpoint(Shared *g, str ip, int port, bytes app, bytes instance_id, bytes index) except NULL:
+BALANCES = {"round-robin": endpoint.ROUND_ROBIN, "least-connection": endpoint.LEAST_CONNECTION, "hash": endpoint.HASH}
+
+
+cdef Endpoint *new_endpoint(Shared *g, str ip, int port, str app, str instance_id, str instance_index,
+                            str process_id, bint local) except NULL:
     cdef u8 addr[28]
     cdef char text[64]
     cdef u8 addr_len
@@ -166,6 +179,8 @@ cdef Endpoint *new_endpoint(Shared *g, str ip, int port, bytes app, bytes instan
     cdef Endpoint *e = NULL
     cdef int code
     cdef bytes raw = ip.encode()
+    cdef bytes app_raw = app.encode(), id_raw = instance_id.encode(), index_raw = instance_index.encode()
+    cdef bytes process_raw = process_id.encode()
     if not 0 < port < 65536:
         raise ValueError(f"port {port} must be from 1 to 65535")
     memset(addr, 0, sizeof(addr))
@@ -180,11 +195,22 @@ cdef Endpoint *new_endpoint(Shared *g, str ip, int port, bytes app, bytes instan
     else:
         raise ValueError(f"{ip!r} is not an IPv4 or IPv6 address")
     text_n = sock.write_addr(text, addr, &off, &ip_n)
-    code = endpoint.endpoint_new(g.table.cells, &e, addr, addr_len, span.make(text, text_n), view(app),
-                                 view(instance_id), view(index))
+    code = endpoint.endpoint_new(g.table.cells, &e, addr, addr_len, span.make(text, text_n),
+                                 view(app_raw), view(id_raw), view(index_raw), view(process_raw))
     if code < 0:
         raise route_error(code, "")
+    e.local = local
     return e
+
+
+def check_balancing(balancing, hash_header):
+    """ValueError for an algorithm nobody knows, or a header that cannot be hashed by."""
+    if balancing and balancing not in BALANCES:
+        raise ValueError(f"balancing {balancing!r}: must be one of {', '.join(BALANCES)}")
+    if len(hash_header.encode()) > 63:
+        raise ValueError(f"hash_header {hash_header!r}: at most 63 bytes")
+    if balancing == "hash" and not hash_header:
+        raise ValueError("balancing 'hash' needs a hash_header")
 
 
 cdef class DataPlane:
@@ -241,10 +267,14 @@ cdef class DataPlane:
     # -- route table -----------------------------------------------------------------------------------------------
     # A handle is the endpoint's address, good as long as the table lists it: the table's reference keeps it alive.
 
-    def add(self, str uri, str ip, int port, *, str app="", str instance_id="", str instance_index=""):
+    def add(self, str uri, str ip, int port, *, str app="", str instance_id="", str instance_index="",
+            str process_id="", bint local=False, str balancing="", str hash_header="", double hash_balance=0.0):
         cdef bytes key = uri.encode()
-        cdef Endpoint *e = new_endpoint(self.g, ip, port, app.encode(), instance_id.encode(), instance_index.encode())
-        cdef int code = table.add_endpoint(&self.g.table, key, len(key), e)
+        cdef Endpoint *e
+        cdef int code
+        check_balancing(balancing, hash_header)
+        e = new_endpoint(self.g, ip, port, app, instance_id, instance_index, process_id, local)
+        code = table.add_endpoint(&self.g.table, key, len(key), e)
         if code < 0:
             endpoint.unref(e)
             raise route_error(code, uri)
@@ -253,15 +283,19 @@ cdef class DataPlane:
             number = self.series_ids.get(unview(endpoint.pool_key(e.pool)))
             if number is not None:
                 dp.cas32(&e.pool.series, 0, number)
+        self._set_options(e.pool, balancing, hash_header, hash_balance)
         return <size_t>e
 
-    def replace(self, size_t handle, *, str app="", str instance_id="", str instance_index=""):
+    def replace(self, size_t handle, *, str app="", str instance_id="", str instance_index="", str process_id="",
+                bint local=False, str balancing="", str hash_header="", double hash_balance=0.0):
         cdef Endpoint *old = <Endpoint *>handle
         cdef u16 port = (<u16>old.addr[2] << 8) | old.addr[3]
         cdef str text = unview(endpoint.addr_text(old)).decode()
-        cdef Endpoint *e = new_endpoint(self.g, text.rpartition(":")[0].strip("[]"), port, app.encode(),
-                                        instance_id.encode(), instance_index.encode())
+        cdef Endpoint *e
         cdef int code
+        check_balancing(balancing, hash_header)
+        e = new_endpoint(self.g, text.rpartition(":")[0].strip("[]"), port, app, instance_id, instance_index,
+                         process_id, local)
         endpoint.ref(old)
         code = table.replace_endpoint(&self.g.table, old, e)
         if code < 0:
@@ -269,7 +303,23 @@ cdef class DataPlane:
             endpoint.unref(old)
             raise route_error(code, text)
         self._let_go(old)
+        self._set_options(e.pool, balancing, hash_header, hash_balance)
         return <size_t>e
+
+    cdef int _set_options(self, Pool *p, str balancing, str hash_header, double factor) except -1:
+        # gorouter: the last registration that names an algorithm decides for its route
+        cdef endpoint.PoolOptions o
+        cdef bytes header = hash_header.lower().encode()
+        if not balancing:
+            return 0
+        memset(&o, 0, sizeof(o))
+        o.balance = BALANCES[balancing]
+        o.factor = factor
+        o.header_n = <u8>len(header)
+        memcpy(o.header, <const char *>header, len(header))
+        if table.set_options(&self.g.table, p, &o) < 0:
+            raise ValueError(f"more than {limits.POOL_OPTIONS_MAX - 1} different balancing options")
+        return 0
 
     def remove(self, size_t handle, *, bint keep_empty=False):
         cdef Endpoint *e = <Endpoint *>handle

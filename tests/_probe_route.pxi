@@ -137,10 +137,13 @@ cdef class RouteTable:
 
     # -- writer --
 
-    def make(self, bytes text=b"10.0.0.1:8080", bytes app=b"", bytes id=b"", bytes index=b"", bytes addr=b"\x02\x00"):
+    def make(self, bytes text=b"10.0.0.1:8080", bytes app=b"", bytes id=b"", bytes index=b"", bytes addr=b"\x02\x00",
+             bytes process=b"", bint local=False):
         cdef Endpoint *e
         route_check(route_endpoint.endpoint_new(self.t.cells, &e, <const uint8_t *><const char *>addr, <uint8_t>len(addr),
-                                                route_view(text), route_view(app), route_view(id), route_view(index)))
+                                                route_view(text), route_view(app), route_view(id), route_view(index),
+                                                route_view(process)))
+        e.local = local
         self.made[e.serial] = <size_t>e
         return e.serial
 
@@ -216,19 +219,40 @@ cdef class RouteTable:
         return (route_bytes(route_endpoint.pool_key(p)), route_bytes(route_endpoint.pool_context(p)),
                 [p.array.items[i].serial for i in range(p.array.n)])
 
-    def choose(self, bytes host, RoutePick pick, now_ms=0, cool_down_ms=30000, keep=False):
-        """Serial of the endpoint chosen, None if there is none; keep: without giving the reference back."""
+    def choose(self, bytes host, RoutePick pick, now_ms=0, cool_down_ms=30000, keep=False, max_conns=0, balance=0,
+               prefer_local=False, hash=0):
+        """Serial of the endpoint chosen, None if there is none, "full"; keep: without giving the reference back."""
         cdef Pool *p = self.pool(host, b"/")
+        cdef route_balance.Rules rules
+        cdef bint full = False
         cdef Endpoint *e
+        rules.cool_down_ms = cool_down_ms
+        rules.max_conns = max_conns
+        rules.hash = hash
+        rules.options = route_table.options_of(self.t, p)
+        rules.balance = balance
+        rules.prefer_local = prefer_local
         if p == NULL:
             return None
-        e = route_balance.choose(p, &pick.k, now_ms, cool_down_ms)
+        e = route_balance.choose(p, &pick.k, now_ms, &rules, &full)
         if e == NULL:
-            return None
+            return "full" if full else None
         serial = e.serial
         if not keep:
             route_endpoint.unref(e)
         return serial
+
+    def set_options(self, bytes host, balance, factor=0.0):
+        """How a route chooses from now on; balance None: as all do."""
+        cdef route_endpoint.PoolOptions options
+        route_memset(&options, 0, sizeof(options))
+        options.balance = balance or 0
+        options.header_n = 0
+        options.factor = factor
+        route_check(route_table.set_options(self.t, self.pool(host, b"/"), &options if balance is not None else NULL))
+
+    def begin(self, serial):
+        route_balance.begin(self.at(serial))
 
     def note(self, serial, RoutePick pick):
         route_balance.note(&pick.k, self.at(serial))
@@ -341,9 +365,14 @@ cdef void route_read_once(RouteReader *r, route_rng.Rng *g, Endpoint **held) noe
     cdef RouteName *name = &s.names[x % ROUTE_NAMES]
     cdef uint32_t slot = <uint32_t>((x >> 32) % ROUTE_HELD)
     cdef route_balance.Pick pick
+    cdef route_balance.Rules rules
+    cdef bint full
     cdef Pool *p
     cdef Endpoint *e
     cdef bint steady = (x >> 16) % 4 == 0
+    route_memset(&rules, 0, sizeof(rules))
+    rules.cool_down_ms = 10
+    rules.hash = x
     if steady:
         p = route_table.find(&s.t, b"Steady.Test:80", 14, b"/Deep/er/x", 10)
     else:
@@ -359,7 +388,7 @@ cdef void route_read_once(RouteReader *r, route_rng.Rng *g, Endpoint **held) noe
         elif (x >> 48) % 4 == 0:
             p = r.kept
     route_memset(&pick, 0, sizeof(pick))
-    e = route_balance.choose(p, &pick, x & 0xffff, 10)
+    e = route_balance.choose(p, &pick, x & 0xffff, &rules, &full)
     if e == NULL:
         if steady:
             route_dp.add64(&s.wrong, 1)
@@ -435,7 +464,7 @@ cdef Endpoint *route_new(RouteStress *s, const char *uri, uint32_t uri_n, uint64
     for i in range(uri_n):
         app[i] = <char>route_dp.lower(uri[i])
     if route_endpoint.endpoint_new(s.t.cells, &e, addr, 16, route_span.make(text, n), route_span.make(app, uri_n),
-                                   route_span.make(NULL, 0), route_span.make(NULL, 0)) < 0:
+                                   route_span.make(NULL, 0), route_span.make(NULL, 0), route_span.make(NULL, 0)) < 0:
         return NULL
     return e
 
@@ -540,15 +569,18 @@ cdef struct RouteSpin:
 cdef void *route_spinner(void *arg) noexcept nogil:
     cdef RouteSpin *r = <RouteSpin *>arg
     cdef route_balance.Pick pick
+    cdef route_balance.Rules rules
+    cdef bint full
     cdef Pool *p
     cdef Endpoint *e
     cdef uint64_t i
     cdef uint32_t k
+    route_memset(&rules, 0, sizeof(rules))
     for i in range(r.picks):
         route_epoch.reader_online(&r.t.epoch, r.number)
         p = route_table.find(r.t, b"spin.test", 9, b"/", 1)
         route_memset(&pick, 0, sizeof(pick))
-        e = route_balance.choose(p, &pick, 0, 0)
+        e = route_balance.choose(p, &pick, 0, &rules, &full)
         route_epoch.reader_offline(&r.t.epoch, r.number)
         for k in range(r.n):
             if r.order[k] == e:
@@ -608,7 +640,8 @@ def route_footprint(uint32_t n):
             end = route_fmt.put(end, b".apps.example.com", 17)
             uri_n = <uint32_t>(end - uri)
             if route_endpoint.endpoint_new(t.cells, &e, addr, 16, route_span.make(b"10.123.45.67:61001", 18),
-                                           route_span.make(id, 36), route_span.make(id, 36), route_span.make(b"0", 1)) < 0:
+                                           route_span.make(id, 36), route_span.make(id, 36), route_span.make(b"0", 1),
+                                           route_span.make(NULL, 0)) < 0:
                 break
             if route_table.add_endpoint(t, uri, uri_n, e) < 0:
                 break

@@ -105,7 +105,7 @@ cdef class Routes:
         cdef int rc
         for uri in uris:
             rc = endpoint.endpoint_new(self.t.cells, &e, <const u8 *>b"\x02\x00", 2, view(b"10.0.0.1:8080"), view(b"app"),
-                                       view(b"instance"), view(b"0"))
+                                       view(b"instance"), view(b"0"), view(b""))
             if rc == 0:
                 rc = table.add_endpoint(self.t, <bytes>uri, len(uri), e)
                 if rc < 0:
@@ -192,7 +192,7 @@ cdef class Forwarding:
     cdef add_endpoint(self):
         cdef int rc = endpoint.endpoint_new(
             self.shared.table.cells, &self.e, <const u8 *>b"\x02\x00", 2, view(b"10.0.16.7:61001"),
-            view(b"11111111-2222-3333-4444-555555555555"), view(b"66666666-7777-8888-9999-aaaaaaaaaaaa"), view(b"3"))
+            view(b"11111111-2222-3333-4444-555555555555"), view(b"66666666-7777-8888-9999-aaaaaaaaaaaa"), view(b"3"), view(b""))
         if rc == 0:
             endpoint.ref(self.e)
             rc = table.add_endpoint(&self.shared.table, b"app.example.com", 15, self.e)

@@ -15,6 +15,8 @@ cdef extern from "dp.h" nogil:
     void *loadp_acq "DP_LOAD_ACQ"(void **p) noexcept
     void store8 "DP_STORE_RLX"(u8 *p, u8 v) noexcept
     void store32 "DP_STORE_RLX"(u32 *p, u32 v) noexcept
+    u16 load16_acq "DP_LOAD_ACQ"(u16 *p) noexcept
+    void store16_rel "DP_STORE_REL"(u16 *p, u16 v) noexcept
     void store32_rel "DP_STORE_REL"(u32 *p, u32 v) noexcept
     void store32_seq "DP_STORE_SEQ"(u32 *p, u32 v) noexcept
     u32 load32_seq "DP_LOAD_SEQ"(u32 *p) noexcept

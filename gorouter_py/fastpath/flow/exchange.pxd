@@ -182,6 +182,28 @@ cdef inline bint repeatable(const Exchange *x) noexcept nogil:
 
 # ---- attempts ----------------------------------------------------------------------------------------------------
 
+cdef inline void set_rules(Exchange *x, Pool *p, balance.Rules *r) noexcept nogil:
+    cdef Settings *cfg = &x.w.shared.cfg
+    cdef const endpoint.PoolOptions *o = table.options_of(&x.w.shared.table, p)
+    cdef Span v
+    cdef Span wanted
+    cdef u32 i
+    r.cool_down_ms = cfg.cool_down_ms
+    r.max_conns = cfg.max_conns
+    r.balance = cfg.balance
+    r.prefer_local = cfg.prefer_local
+    r.hash = 0
+    r.options = o
+    if o == NULL or o.header_n == 0:
+        return
+    wanted = span.make(o.header, o.header_n)
+    for i in range(x.req.nfields):
+        if span.ieq(heads.name(&x.req, &x.req.fields[i]), wanted.p, wanted.n):
+            v = heads.value(&x.req, &x.req.fields[i])
+            # a request without the header is balanced as one of a route without options
+            r.hash = dp.hash64(v.p, v.n, 0) | 1
+            return
+
 # The instance for the next attempt, with a reference; NULL with x.fault set.
 cdef inline Endpoint *choose(Exchange *x) noexcept nogil:
     cdef Worker *w = x.w
@@ -189,12 +211,15 @@ cdef inline Endpoint *choose(Exchange *x) noexcept nogil:
     cdef Span path = heads.path(&x.req)
     cdef Pool *p = table.find(&w.shared.table, host.p, host.n, path.p, path.n)
     cdef Endpoint *e = NULL
+    cdef balance.Rules rules
+    cdef bint full = False
     if p == NULL:
         x.fault = fault.UNKNOWN_ROUTE
         return NULL
+    set_rules(x, p, &rules)
     if x.flags & X_STICKY and x.attempts == 0:
         e = sticky.find_instance(p, x.sticky_id)
-        if e != NULL and balance.cooling(e, w.now_ms, w.shared.cfg.cool_down_ms):
+        if e != NULL and (balance.cooling(e, w.now_ms, rules.cool_down_ms) or balance.is_full(e, &rules)):
             endpoint.unref(e)
             e = NULL
         if e != NULL:
@@ -202,8 +227,11 @@ cdef inline Endpoint *choose(Exchange *x) noexcept nogil:
             tap.inc(&w.counters.sticky_hits)
             return e
         tap.inc(&w.counters.sticky_misses)
-    e = balance.choose(p, &x.pick, w.now_ms, w.shared.cfg.cool_down_ms)
-    if e == NULL:
+    e = balance.choose(p, &x.pick, w.now_ms, &rules, &full)
+    if full:
+        x.fault = fault.NO_ENDPOINT_LEFT if x.attempts else fault.CONNECTION_LIMIT
+        tap.inc(&w.counters.backend_exhausted_conns)
+    elif e == NULL:
         x.fault = fault.NO_ENDPOINTS if w.shared.cfg.empty_pool_503 else fault.UNKNOWN_ROUTE
     return e
 

@@ -24,6 +24,7 @@ cdef inline Conn *accept(Worker *w, int fd, const u8 *addr, bint health_only) no
     c.s.peer_len = <u16>sock.write_addr(c.peer_text, addr, &c.s.ip_off, &c.s.ip_len)
     c.minor = 1
     c.state = S_IDLE
+    sock.no_delay(fd)
     c.flags = C_READABLE | C_WRITABLE
     tap.inc(&w.counters.connections)
     tap.inc(&w.counters.connections_open)
@@ -61,7 +62,7 @@ cdef inline void refuse(Conn *c, int code) noexcept nogil:
     w = fmt.put(w, text, text_n)
     w = fmt.text(w, b"\n")
     conn.wrote(c, <u32>(w - start))
-    c.flags &= ~C_KEEP
+    c.flags &= ~(C_KEEP | C_IN_DONE)        # what else the client sends belongs to what was refused
     close_after_flush(c)
 
 cdef inline void close_after_flush(Conn *c) noexcept nogil:
@@ -114,9 +115,6 @@ cdef inline bint make_room(Conn *c) noexcept nogil:
         return True
     if buf.room(c.in_) > 0:
         return True
-    if buf.used(c.in_) >= w.shared.cfg.head_bytes_max:
-        refuse(c, fault.HEAD_TOO_LARGE)
-        return False
     want = c.in_.cap if c.in_.rpos else c.in_.cap * 4
     if want > w.shared.cfg.head_bytes_max + limits.SLAB_HEAD:
         want = w.shared.cfg.head_bytes_max + limits.SLAB_HEAD
@@ -153,6 +151,8 @@ cdef inline void read_head(Conn *c) noexcept nogil:
             h.fields = w.scratch_fields
             h.cap = limits.FIELDS_MAX
             r = h1.parse_request(h, c.in_.data + c.in_.rpos, buf.used(c.in_), &c.scanned)
+            if (r if r > 0 else <i64>buf.used(c.in_)) > <i64>w.shared.cfg.head_bytes_max and (r > 0 or r == PARTIAL):
+                r = fault.HEAD_TOO_LARGE
             if r > 0:
                 start_request(c, h, <u32>r)
                 return
@@ -170,7 +170,10 @@ cdef inline void read_head(Conn *c) noexcept nogil:
         if r == AGAIN:
             break
         if r < 0:
-            conn.kill(c, False)
+            if c.out_bytes and r == conn.READ_CLOSED:
+                close_after_flush(c)        # it has ended its side and still waits for answers
+            else:
+                conn.kill(c, False)
             return
     if c.state == S_IDLE and c.in_ != NULL and buf.used(c.in_) == 0:
         buf.release(&w.slabs, c.in_)
@@ -198,7 +201,12 @@ cdef inline void finish(Conn *c) noexcept nogil:
         return
     conn.set_state(c, S_IDLE)
     c.scanned = 0
-    timers.set_ms(&w.wheel, &c.timer, w.shared.cfg.idle_timeout_ms)
+    arm_idle(c)
+
+# Between requests: a client that does not take its last answer gets less time than one that has nothing to ask.
+cdef inline void arm_idle(Conn *c) noexcept nogil:
+    cdef Settings *cfg = &c.w.shared.cfg
+    timers.set_ms(&c.w.wheel, &c.timer, cfg.body_timeout_ms if c.out_bytes else cfg.idle_timeout_ms)
 
 cdef inline void fail(Conn *c, int code) noexcept nogil:
     if c.s.owner != NULL:
@@ -244,9 +252,12 @@ cdef inline void service(Conn *c) noexcept nogil:
         if c.flags & C_BROKEN:
             conn.todo(c)
             return
+        if c.state == S_IDLE:
+            arm_idle(c)
     if c.flags & C_DETACH:
         finish(c)
-    if c.state == S_IDLE or c.state == S_HEAD:
+    # a client that asks and asks but does not read is not asked what else it wants
+    if (c.state == S_IDLE or c.state == S_HEAD) and c.out_bytes <= <u64>limits.OUT_HIGH:
         read_head(c)
     if c.state == S_BUSY:
         read_body(c)

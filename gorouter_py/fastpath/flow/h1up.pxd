@@ -23,6 +23,7 @@ cdef extern from * nogil:
     Conn *conn_of_idle "DP_CONN_OF_IDLE"(Idle *i) noexcept
 
 cdef enum:
+    TAIL_MS = 60000             # a tunnel's last bytes, where no time-out is configured
     QUIET_IDLE_MS = 1000        # a request that may not be repeated takes no connection that idled longer
 
 cdef inline int dial_fault(int err) noexcept nogil:
@@ -52,7 +53,7 @@ cdef inline Conn *take_idle(Worker *w, Endpoint *ep, int care) noexcept nogil:
         c = conn_of_idle(i)
         dp.sub32(&ep.idle, 1)
         tap.dec(&w.counters.upstream_idle)
-        if not (c.flags & (C_EOF | C_BROKEN)):
+        if not (c.flags & (C_EOF | C_BROKEN | C_READABLE)):
             if care == CARE_ANY or (w.now_ms - c.since_ms < QUIET_IDLE_MS and sock.is_quiet(c.fd)):
                 return c
         conn.kill(c, False)
@@ -137,6 +138,9 @@ cdef inline void on_timer(Conn *c) noexcept nogil:
         return
     if c.state != S_BUSY:
         return
+    if c.s.owner == NULL:
+        conn.kill(c, True)          # the tail of a tunnel that nobody takes
+        return
     if c.flags & C_RAW:
         most = cfg.tunnel_timeout_ms
     elif c.attempt_until_ms and now >= c.attempt_until_ms:
@@ -186,6 +190,9 @@ cdef inline void deliver(Conn *c, Head *h, u32 head_n) noexcept nogil:
         c.flags |= C_KEEP
     c.body_at = c.in_.rpos + head_n
     h1read.begin_body(c, h)
+    if not (c.flags & C_IN_DONE):
+        c.since_ms = c.w.now_ms
+        arm(c)
     c.s.events.on_head(c.s.owner, &c.s, h)
     if c.flags & C_IN_DONE and h1read.listening(c) and not (c.flags & C_RAW):
         c.s.events.on_end(c.s.owner, &c.s, span.make(NULL, 0))
@@ -260,6 +267,7 @@ cdef inline void finish(Conn *c) noexcept nogil:
     cdef Worker *w = c.w
     cdef u32 want = C_CLEAN | C_KEEP | C_IN_DONE | C_OUT_DONE
     cdef bint keep = ((c.flags & want) == want and not (c.flags & (C_EOF | C_BROKEN | C_RAW)) and c.out_bytes == 0
+                      and (not (c.flags & C_READABLE) or sock.is_quiet(c.fd))
                       and c.ahead == NULL and (c.in_ == NULL or c.in_.wpos == c.body_at)
                       and dp.load32(&c.ep.dead) == 0 and not w.draining and w.shared.cfg.upstream_keep_alive)
     if c.in_ != NULL:
@@ -267,13 +275,15 @@ cdef inline void finish(Conn *c) noexcept nogil:
         c.in_ = NULL
     if not keep or not pool.put(&w.idle, &c.idle, c.ep, w.shared.cfg.upstream_idle_per_endpoint):
         if c.flags & C_CLEAN and c.flags & C_RAW and c.out_bytes and not (c.flags & C_BROKEN):
-            return              # a tunnel's last bytes; service() comes back when they are written
+            # a tunnel's last bytes; service() comes back when they are written
+            timers.set_ms(&w.wheel, &c.timer, w.shared.cfg.body_timeout_ms or TAIL_MS)
+            return
         conn.kill(c, not (c.flags & C_CLEAN))
         return
     dp.add32(&c.ep.idle, 1)
     tap.inc(&w.counters.upstream_idle)
     conn.set_state(c, S_IDLE)
-    c.flags &= C_READABLE | C_WRITABLE | C_TODO
+    c.flags &= C_WRITABLE | C_TODO
     c.since_ms = w.now_ms
     arm(c)
 

@@ -36,6 +36,9 @@ cdef struct Settings:       # meaning and defaults: _fastpath.pyi
     u32 max_attempts
     u32 head_bytes_max
     u64 max_connections
+    u64 max_conns           # attempts in flight per endpoint, 0 = no bound
+    u8 balance              # endpoint.Balance of routes without options
+    bint prefer_local
     bint upstream_keep_alive
     bint retry_idempotent
     bint empty_pool_503

@@ -6,7 +6,7 @@ enum { DP_S_CLOSED, DP_S_IDLE, DP_S_HEAD, DP_S_BUSY, DP_S_CONNECTING, DP_S_LINGE
 #define DP_TO(s) (1u << DP_S_##s)
 #define DP_MOVES(X) \
     X(CLOSED, 0)                                                    /* the end */ \
-    X(IDLE, DP_TO(HEAD) | DP_TO(BUSY) | DP_TO(CLOSED))              /* first byte; up: taken from the idle pool */ \
+    X(IDLE, DP_TO(HEAD) | DP_TO(BUSY) | DP_TO(FLUSH) | DP_TO(CLOSED)) /* first byte, or the end; up: taken from the pool */ \
     X(HEAD, DP_TO(BUSY) | DP_TO(FLUSH) | DP_TO(CLOSED))             /* head complete; refused */ \
     X(BUSY, DP_TO(IDLE) | DP_TO(LINGER) | DP_TO(FLUSH) | DP_TO(CLOSED)) /* done and clean; done with input unread */ \
     X(CONNECTING, DP_TO(BUSY) | DP_TO(CLOSED))                      /* connected; failed */ \

@@ -101,14 +101,12 @@ cdef inline void destroy(Worker *w) noexcept nogil:
         csys.close(w.wake)
     free(w)
 
-# The worker takes over a listening socket; accepted ones inherit that small writes do not wait for acknowledgements.
+# The worker takes over a listening socket.
 cdef inline void add_listener(Worker *w, int fd, bint health_only) noexcept nogil:
-    cdef int one = 1
     cdef Conn *c = <Conn *>calloc(1, sizeof(Conn))
     if c == NULL:
         csys.close(fd)
         return
-    csys.setsockopt(fd, csys.IPPROTO_TCP, csys.TCP_NODELAY, &one, sizeof(one))
     c.w = w
     c.fd = fd
     c.kind = K_LISTEN
@@ -194,7 +192,10 @@ cdef inline void drain(Worker *w) noexcept nogil:
         after = c.next
         # a fresh connection may have a request on its way: it is answered with Connection: close
         if c.state == S_IDLE and not c.s.health_only and not (c.flags & C_TODO):
-            conn.kill(c, False)
+            if c.out_bytes:
+                h1down.close_after_flush(c)
+            else:
+                conn.kill(c, False)
         c = after
 
 cdef inline void purge(Worker *w, Endpoint *e) noexcept nogil:

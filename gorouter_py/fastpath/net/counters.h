@@ -21,6 +21,7 @@
     X(attempts, "Attempts to have a request answered by an endpoint") \
     X(retries, "Attempts after the first") \
     X(endpoint_failures, "Attempts that failed") \
+    X(backend_exhausted_conns, "Requests whose route had all endpoints at their connection limit") \
     X(upstream_connects, "Connections opened to endpoints") \
     X(upstream_reused, "Attempts on a kept connection") \
     X(upstream_open, "Connections to endpoints open now") \

@@ -2,14 +2,18 @@
 from gorouter_py.fastpath.base.types cimport u8, u16, u32
 from gorouter_py.fastpath.base cimport csys, dp, fmt
 
+# Small writes do not wait for the peer's acknowledgement of the last one.
+cdef inline void no_delay(int fd) noexcept nogil:
+    cdef int one = 1
+    csys.setsockopt(fd, csys.IPPROTO_TCP, csys.TCP_NODELAY, &one, sizeof(one))
+
 # A non-blocking TCP socket that has started to connect. >= 0 the descriptor, else -errno.
 cdef inline int start_connect(const u8 *addr, u32 addr_len) noexcept nogil:
-    cdef int one = 1
     cdef int err
     cdef int fd = csys.socket((<csys.sockaddr *>addr).sa_family, csys.SOCK_STREAM | csys.SOCK_NONBLOCK | csys.SOCK_CLOEXEC, 0)
     if fd < 0:
         return -dp.get_errno()
-    csys.setsockopt(fd, csys.IPPROTO_TCP, csys.TCP_NODELAY, &one, sizeof(one))
+    no_delay(fd)
     if csys.connect(fd, <const csys.sockaddr *>addr, addr_len) == 0:
         return fd
     err = dp.get_errno()

@@ -12,6 +12,7 @@ cdef extern from "counters.h" nogil:
         u64 connections, connections_open, requests, requests_active, rejected_requests, bad_requests, bad_gateways
         u64 responses_1xx, responses_2xx, responses_3xx, responses_4xx, responses_5xx, responses_xxx
         u64 client_aborts, client_timeouts, attempts, retries, endpoint_failures
+        u64 backend_exhausted_conns
         u64 upstream_connects, upstream_reused, upstream_open, upstream_idle
         u64 websocket_upgrades, websocket_failures, tunnels_open, sticky_hits, sticky_misses, health_checks
         u64 request_body_bytes, response_body_bytes, access_log_lines, access_log_dropped, events_dropped

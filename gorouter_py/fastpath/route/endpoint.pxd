@@ -29,6 +29,18 @@ cdef struct EndpointArray:
     u32 n
     Endpoint *items[1]
 
+# How a pool chooses, where the registration said so. Few differ, so pools share them and hold a number (Table.options).
+cdef struct PoolOptions:
+    double factor           # hash: an endpoint with more than factor times the mean in flight is passed over; 0 = never
+    u8 balance              # a Balance
+    u8 header_n
+    char header[64]         # hash: name of the request's header, lower case
+
+cdef enum Balance:
+    ROUND_ROBIN = 0
+    LEAST_CONNECTION = 1
+    HASH = 2
+
 # One route, and the node of the table under its key. Allocated on its own cache lines: cursor is written by
 # every request. A host that has routes with a context path only is a Pool with array NULL, never given to anybody.
 cdef struct Pool:
@@ -41,8 +53,7 @@ cdef struct Pool:
     u16 host_len
     u16 context_len         # context path in its original case, for cookies; "/" if none
     u8 depth                # atomic: at least the segments of the deepest context path under this host
-    u8 balance              # reserved for the balancer's kind: 0 round robin
-    u8 spare
+    u16 options             # atomic: index of the table's options; 0 = as configured for all
     char key[1]             # key, then the context path
 
 cdef struct Endpoint:
@@ -65,6 +76,9 @@ cdef struct Endpoint:
     u16 app_off             # app, id and index are views into those lines
     u16 id_off              # private_instance_id; id_len 0 when the registration had none
     u16 index_off
+    u16 process_off         # tags.process_id, behind the header lines
+    u8 process_len
+    u8 local                # in this router's zone
     char text[1]
 
 cdef inline Span addr_text(const Endpoint *e) noexcept nogil:
@@ -81,6 +95,9 @@ cdef inline Span instance_id(const Endpoint *e) noexcept nogil:
 
 cdef inline Span instance_index(const Endpoint *e) noexcept nogil:
     return span.make(e.text + e.index_off, e.index_len)
+
+cdef inline Span process_id(const Endpoint *e) noexcept nogil:
+    return span.make(e.text + e.process_off, e.process_len)
 
 cdef inline Span pool_key(const Pool *p) noexcept nogil:
     return span.make(p.key, p.key_len)
@@ -111,8 +128,7 @@ cdef inline Pool *pool_new(cells.Cells *c, Span key, u32 host_n, Span context) n
     p.host_len = <u16>host_n
     p.context_len = <u16>context.n
     p.depth = 0
-    p.balance = 0
-    p.spare = 0
+    p.options = 0
     memcpy(p.key, key.p, key.n)
     memcpy(p.key + key.n, context.p, context.n)
     dp.live(dp.LIVE_POOL, 1)
@@ -142,7 +158,7 @@ cdef inline void unref(Endpoint *e) noexcept nogil:
     if dp.sub32_ar(&e.refs, 1) == 1:
         p = e.pool
         dp.live(dp.LIVE_ENDPOINT, -1)
-        cells.release(e, endpoint_size(e.header_off + e.header_len))
+        cells.release(e, endpoint_size(e.process_off + e.process_len))
         if p != NULL:
             pool_unref(p)
 
@@ -165,9 +181,9 @@ cdef inline char *put_line(char *w, const Endpoint *e, const char *name, u32 nam
     return fmt.put(w, b"\r\n", 2)
 
 # An endpoint with one reference, the caller's, in *out; 0 or a fault (then *out is NULL).
-# addr: the socket address; text: the same as "ip:port"; app, id, index: empty = not known. All are copied.
+# addr: the socket address; text: the same as "ip:port"; app, id, index, process: empty = not known. All are copied.
 cdef inline int endpoint_new(cells.Cells *c, Endpoint **out, const u8 *addr, u8 addr_len, Span text, Span app,
-                             Span id, Span index) noexcept nogil:
+                             Span id, Span index, Span process) noexcept nogil:
     cdef Endpoint *e
     cdef Span shown = id if id.n else text
     cdef u32 header_n = 17 + shown.n + 2
@@ -182,6 +198,8 @@ cdef inline int endpoint_new(cells.Cells *c, Endpoint **out, const u8 *addr, u8 
         rc = check_value(id)
     if rc == 0:
         rc = check_value(index)
+    if rc == 0:
+        rc = check_value(process)
     if rc == 0 and (addr_len > 28 or text.n == 0):
         rc = VALUE_LONG
     if rc < 0:
@@ -190,7 +208,7 @@ cdef inline int endpoint_new(cells.Cells *c, Endpoint **out, const u8 *addr, u8 
         header_n += 20 + app.n + 2
     if index.n:
         header_n += 20 + index.n + 2
-    e = <Endpoint *>cells.alloc(c, endpoint_size(text.n + header_n))
+    e = <Endpoint *>cells.alloc(c, endpoint_size(text.n + header_n + process.n))
     if e == NULL:
         return NO_MEMORY
     e.refs = 1
@@ -220,6 +238,10 @@ cdef inline int endpoint_new(cells.Cells *c, Endpoint **out, const u8 *addr, u8 
     if index.n:
         w = put_line(w, e, b"X-Cf-Instanceindex: ", 20, index, &e.index_off)
     dp.check(w == e.text + text.n + header_n)
+    e.process_off = <u16>(w - e.text)
+    e.process_len = <u8>process.n
+    e.local = 0
+    fmt.span(w, process)
     dp.live(dp.LIVE_ENDPOINT, 1)
     out[0] = e
     return 0

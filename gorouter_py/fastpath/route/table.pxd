@@ -12,7 +12,7 @@ from libc.string cimport memcmp
 from gorouter_py.fastpath.base.types cimport AGAIN, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport dp, limits, rng, span
 from gorouter_py.fastpath.route cimport cells, endpoint, epoch, key
-from gorouter_py.fastpath.route.endpoint cimport Endpoint, EndpointArray, Pool
+from gorouter_py.fastpath.route.endpoint cimport Endpoint, EndpointArray, Pool, PoolOptions
 
 cdef extern from * nogil:
     """
@@ -42,6 +42,8 @@ cdef struct Table:
     u64 tombs
     u64 routes              # atomic: published pools, empty ones included
     cells.Cells *cells      # for endpoint_new
+    u16 n_options
+    PoolOptions options[limits.POOL_OPTIONS_MAX]    # [1, n_options] never change; 0 stands for none
     epoch.Epoch epoch
 
 # -- lookup: readers ---------------------------------------------------------------------------------------------------
@@ -234,6 +236,7 @@ cdef inline int init(Table *t) noexcept nogil:
     rng.seed(&r)
     t.slots = slots_new(SLOTS_MIN, rng.next_u64(&r))
     t.wildcards = 0
+    t.n_options = 0
     t.used = 0
     t.tombs = 0
     t.routes = 0
@@ -424,6 +427,26 @@ cdef inline int replace_endpoint(Table *t, Endpoint *old, Endpoint *new) noexcep
     publish(t, p, a)
     dp.store32(&old.dead, 1)
     epoch.retire(&t.epoch, old, drop_endpoint)
+    return 0
+
+# What p's pool chooses by; NULL: what all do.
+cdef inline const PoolOptions *options_of(Table *t, Pool *p) noexcept nogil:
+    cdef u32 i = dp.load16_acq(&p.options)
+    return &t.options[i] if i else NULL
+
+# How p's pool chooses from now on; NULL: as all do. 0, or NO_MEMORY when there are too many different ones.
+cdef inline int set_options(Table *t, Pool *p, const PoolOptions *wanted) noexcept nogil:
+    cdef u16 i = 0
+    if wanted != NULL:
+        i = 1
+        while i <= t.n_options and memcmp(&t.options[i], wanted, sizeof(PoolOptions)) != 0:
+            i += 1
+        if i >= limits.POOL_OPTIONS_MAX:
+            return endpoint.NO_MEMORY
+        if i > t.n_options:
+            t.options[i] = wanted[0]
+            t.n_options = i
+    dp.store16_rel(&p.options, i)
     return 0
 
 # Removes a route that has no instance: 1; 0 if it has one or is unknown; a KEY_* fault.
