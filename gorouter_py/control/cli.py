@@ -70,7 +70,8 @@ def main() -> None:
 @click.option("--admin-user", help="User name for /routes.")
 @click.option("--admin-password", help="Password for /routes; safer in the environment than on the command line.")
 @click.option("--access-log", "access_logs", multiple=True, metavar="FILE", envvar="GOROUTER_ACCESS_LOG",
-              show_envvar=True, help="Access log, appended to; '-' is standard output. Twice for both.  [default: none]")
+              show_envvar=True,
+              help="Access log, appended to; '-' is standard output. Twice for both.  [default: none]")
 @click.option("--snapshot", metavar="FILE",
               help="Keep the routes in FILE and start from it while NATS is away.  [default: none]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warn", "error"]), help="[default: info]")

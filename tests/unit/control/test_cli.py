@@ -28,9 +28,8 @@ def gorouter(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _run(argv: list[str], env: dict[str, str] | None) -> subprocess.CompletedProcess[str]:
-    clean = {
-        name: value for name, value in os.environ.items() if name in ("PATH", "GOROUTER_LIB", "PYTHONPATH", "HOME")
-    }
+    kept = ("PATH", "HOME", "GOROUTER_LIB", "PYTHONPATH", "LD_PRELOAD", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS")
+    clean = {name: value for name, value in os.environ.items() if name in kept}
     return subprocess.run(
         argv, cwd=ROOT, env={**clean, **(env or {})}, capture_output=True, text=True, timeout=60, check=False
     )
