@@ -115,6 +115,14 @@ class Origin:
         with self.changed:
             assert self.changed.wait_for(condition, 20), what or "the origin did not see what it should"
 
+    def settled(self) -> int:
+        """The number of requests seen once no more have come for a while."""
+        seen = -1
+        while seen != len(self.requests):
+            seen = len(self.requests)
+            self.stopping.wait(0.1)
+        return seen
+
     def last(self) -> Message:
         """The request seen last."""
         return self.requests[-1]
