@@ -34,6 +34,8 @@ class Settings(TypedDict, total=False):
     force_forwarded_proto_https: bool  # False
     sanitize_forwarded_proto: bool  # False
     secure_cookies: bool  # False
+    sticky_auth_negotiate: bool  # False; Authorization: Negotiate binds a client to its instance
+    keep_alive_100_continue: bool  # False; True: Expect: 100-continue does not end the connection to the endpoint
     sticky_cookie_names: Sequence[str]  # ("JSESSIONID",)
     health_user_agent: str  # "HTTP-Monitor/1.1"
     access_log: str  # "" none, "-" stdout, else a path (append, mode 0644)

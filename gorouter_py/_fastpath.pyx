@@ -58,6 +58,8 @@ DEFAULTS = {
     "force_forwarded_proto_https": False,
     "sanitize_forwarded_proto": False,
     "secure_cookies": False,
+    "sticky_auth_negotiate": False,
+    "keep_alive_100_continue": False,
     "log_forwarded_for": True,
     "log_source_ip": True,
     "sticky_cookie_names": ("JSESSIONID",),
@@ -135,6 +137,8 @@ cdef void fill_settings(Settings *c, dict s):
     c.force_forwarded_proto_https = s["force_forwarded_proto_https"]
     c.sanitize_forwarded_proto = s["sanitize_forwarded_proto"]
     c.secure_cookies = s["secure_cookies"]
+    c.sticky_auth_negotiate = s["sticky_auth_negotiate"]
+    c.keep_alive_100_continue = s["keep_alive_100_continue"]
     c.log_forwarded_for = s["log_forwarded_for"]
     c.log_source_ip = s["log_source_ip"]
     c.log_enabled = bool(s["access_log"]) or s["access_log_stdout"]

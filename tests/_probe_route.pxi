@@ -226,6 +226,7 @@ cdef class RouteTable:
         cdef route_balance.Rules rules
         cdef bint full = False
         cdef Endpoint *e
+        route_memset(&rules, 0, sizeof(rules))
         rules.cool_down_ms = cool_down_ms
         rules.max_conns = max_conns
         rules.hash = hash

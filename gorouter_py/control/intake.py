@@ -1,7 +1,7 @@
 """From bytes on the bus to the registry: decodes each message, and keeps a bad one from doing harm.
 
-Called by the bus on the control thread for everything on `router.*`. Never raises. Other subjects than register and
-unregister are ignored. A flood of bad messages costs at most LINES_PER_S log lines a second, which say how many more
+Called by the bus on the control thread for everything on `router.*`. Never raises. Of other subjects than register and
+unregister only the shape is looked at (gorouter: complains about them, too). A flood of bad messages costs at most LINES_PER_S log lines a second, which say how many more
 there were.
 """
 
@@ -23,6 +23,8 @@ class Registry(Protocol):
 
 
 class Log(Protocol):
+    def enabled(self, level: str) -> bool: ...
+    def debug(self, message: str, /, **data: object) -> None: ...
     def error(self, message: str, /, **data: object) -> None: ...
 
 
@@ -42,6 +44,10 @@ class Intake:
                 self._registry.register(messages.decode(payload), self._clock())
             elif subject == "router.unregister":
                 self._registry.unregister(messages.decode(payload), self._clock())
+                if self._log.enabled("debug"):
+                    self._log.debug("unregister-route", message=_shown(payload))
+            elif subject != "router.greet":  # that one has no body
+                messages.parse(payload)
         except messages.InvalidMessage as error:
             self._complain("validation-error", str(error), subject, payload)
         except Exception:
@@ -52,5 +58,8 @@ class Intake:
         self.invalid += 1
         held = self._lines.admit()
         if held is not None:
-            shown = payload[:PAYLOAD_SHOWN].decode("utf-8", "replace")
-            self._log.error(message, error=error, payload=shown, subject=subject, suppressed=held)
+            self._log.error(message, error=error, payload=_shown(payload), subject=subject, suppressed=held)
+
+
+def _shown(payload: bytes) -> str:
+    return payload[:PAYLOAD_SHOWN].decode("utf-8", "replace")

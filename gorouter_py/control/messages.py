@@ -11,8 +11,9 @@ A decoded Registration doubles as the registry's record of an endpoint, so a re-
 known by one C-level ==. For that the registry takes the uris out (they name routes, not the endpoint).
 """
 
+import math
 import sys
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
@@ -29,6 +30,34 @@ class Options(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_
 
     lb_algo: str = ""
     loadbalancing: str = ""
+    hash_header: str = ""
+    hash_balance: float | str = 0.0  # as a number, or as the text the API server keeps
+
+
+class Tag(NamedTuple):
+    """A modification tag: which of two registrations of an address is the newer. NATS has none, which is ("", 0)."""
+
+    guid: str = ""
+    index: int = 0
+
+    def succeeded_by(self, newer: "Tag") -> bool:
+        """gorouter: SucceededBy. Only within one guid is there an order."""
+        return not self.guid or not newer.guid or self.guid != newer.guid or self.index < newer.index
+
+
+class Balancing(NamedTuple):
+    """What a registration asks of its route's balancer; algorithm "" leaves it as it is."""
+
+    algorithm: str = ""
+    header: str = ""
+    factor: float = 0.0
+
+
+NO_TAG: Final = Tag()
+NO_BALANCING: Final = Balancing()
+ALGORITHMS: Final = ("round-robin", "least-connection", "hash")
+HASH_HEADER_BYTES_MAX: Final = 63
+FACTOR_MIN, FACTOR_MAX = 1.1, 10.0  # or 0: no limit
 
 
 class Registration(msgspec.Struct, gc=False, omit_defaults=True, forbid_unknown_fields=True):
@@ -68,6 +97,25 @@ class Registration(msgspec.Struct, gc=False, omit_defaults=True, forbid_unknown_
         """The balancing algorithm the message asks for; "" leaves the route's."""
         return (self.options.loadbalancing or self.options.lb_algo) if self.options is not None else ""
 
+    @property
+    def balancing(self) -> Balancing:
+        """The options, checked. ValueError says which one cannot be used."""
+        options, algorithm = self.options, self.lb_algorithm
+        if options is None or not algorithm:
+            return NO_BALANCING
+        if algorithm not in ALGORITHMS:
+            raise ValueError(f"valid: {', '.join(ALGORITHMS)}")
+        if algorithm != "hash":
+            return Balancing(algorithm)
+        header = options.hash_header
+        if not is_token(header) or len(header) > HASH_HEADER_BYTES_MAX:
+            raise ValueError(f"hash needs hash_header, a header's name of at most {HASH_HEADER_BYTES_MAX} bytes")
+        return Balancing(algorithm, header, _factor(options.hash_balance))
+
+    @property
+    def tag(self) -> Tag:
+        return NO_TAG
+
 
 class StaticRegistration(Registration, gc=False, omit_defaults=True):
     """A route given by file or flag: it never goes stale and the bus cannot change it.
@@ -77,8 +125,60 @@ class StaticRegistration(Registration, gc=False, omit_defaults=True):
     """
 
 
+class RoutingApiRegistration(Registration, gc=False, omit_defaults=True):
+    """A route of the routing API: it has a modification tag, and the bus's word for the same address is another."""
+
+    tag_guid: str = ""
+    tag_index: int = 0
+
+    @property
+    def tag(self) -> Tag:
+        return Tag(self.tag_guid, self.tag_index)
+
+
+def is_token(name: str) -> bool:
+    """Whether this can be the name of a header. RFC 9110 5.6.2"""
+    return bool(name) and name.isascii() and all(each.isalnum() or each in "!#$%&'*+-.^_`|~" for each in name)
+
+
+def _factor(given: float | str) -> float:
+    try:
+        factor = float(given)
+    except ValueError:
+        factor = math.nan
+    if factor == 0 or FACTOR_MIN <= factor <= FACTOR_MAX:
+        return factor
+    raise ValueError(f"hash_balance {given!r}: valid: 0, or {FACTOR_MIN} to {FACTOR_MAX}")
+
+
 _FIELDS: Final = frozenset(Registration.__struct_fields__)
-_OPTION_FIELDS: Final = frozenset(Options.__struct_fields__)
+_OPTIONclass RoutingApiRegistration(Registration, gc=False, omit_defaults=True):
+    """A route of the routing API: it has a modification tag, and the bus's word for the same address is another."""
+
+    tag_guid: str = ""
+    tag_index: int = 0
+
+    @property
+    def tag(self) -> Tag:
+        return Tag(self.tag_guid, self.tag_index)
+
+
+def is_token(name: str) -> bool:
+    """Whether this can be the name of a header. RFC 9110 5.6.2"""
+    return bool(name) and name.isascii() and all(each.isalnum() or each in "!#$%&'*+-.^_`|~" for each in name)
+
+
+def _factor(given: float | str) -> float:
+    try:
+        factor = float(given)
+    except ValueError:
+        factor = math.nan
+    if factor == 0 or FACTOR_MIN <= factor <= FACTOR_MAX:
+        return factor
+    raise ValueError(f"hash_balance {given!r}: valid: 0, or {FACTOR_MIN} to {FACTOR_MAX}")
+
+
+_FIELDS: Final = frozenset(Options.__struct_fields__)
 _decode_exact = msgspec.json.Decoder(Registration).decode
 _decode_any = msgspec.json.Decoder().decode
 
@@ -89,10 +189,7 @@ def decode(payload: bytes) -> Registration:
     Raises InvalidMessage for what is not JSON, has a wrong type, names no host or port (gorouter would dial its own
     machine for an empty host), or has a route service that is not https.
     """
-    try:
-        message = _decode_exact(payload)
-    except msgspec.MsgspecError:
-        message = _decode_folded(payload)
+    message = parse(payload)
     if not message.host:
         raise InvalidMessage("host must not be empty")
     if not (message.port or message.tls_port):
@@ -101,6 +198,14 @@ def decode(payload: bytes) -> Registration:
         # gorouter: the whole message is dropped, with this text
         raise InvalidMessage("Unable to validate message. route_service_url must be https")
     return message
+
+
+def parse(payload: bytes) -> Registration:
+    """Reads the shape alone, as gorouter does with every message on `router.*`. Raises InvalidMessage."""
+    try:
+        return _decode_exact(payload)
+    except msgspec.MsgspecError:
+        return _decode_folded(payload)
 
 
 def _decode_folded(payload: bytes) -> Registration:

@@ -284,6 +284,14 @@ class Registry:
         """All route keys, those kept without endpoints included."""
         return [*self._pools, *(key for key in self._empty if key not in self._pools)]
 
+    def facts(self, keys: Iterable[str]) -> Iterator[tuple[str, Registration]]:
+        """(route key, registration) of each endpoint of those routes among `keys` that are still there."""
+        for key in keys:
+            for slot in self._slots(key):
+                known = self._facts[slot]
+                assert known is not None
+                yield key, known
+
     def rows(self, keys: Iterable[str]) -> dict[str, list[dict[str, object]]]:
         """The routes among `keys` that are still there, as /routes shows them."""
         shown: dict[str, list[dict[str, object]]] = {}

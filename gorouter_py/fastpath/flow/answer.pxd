@@ -3,9 +3,10 @@ from libc.string cimport memcpy, memset
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport dp, fmt, span, limits
 from gorouter_py.fastpath.http cimport heads
+from gorouter_py.fastpath.http.heads cimport Head
 from gorouter_py.fastpath.net cimport tap
 from gorouter_py.fastpath.route cimport endpoint
-from gorouter_py.fastpath.flow cimport daytime, fault, logline
+from gorouter_py.fastpath.flow cimport choice, daytime, fault, logline
 from gorouter_py.fastpath.flow.stream cimport HeadOut, Stream
 from gorouter_py.fastpath.flow.state cimport *
 
@@ -69,9 +70,14 @@ cdef inline void health(Exchange *x, bint status_port) noexcept nogil:
     send(x, 200 if healthy else 503, span.make(w.scratch, <u32>(p - w.scratch)),
          span.make(b"ok\n", 3 if healthy else 0), close)
 
-# The row's text with %H (the request's Host) filled in.
-cdef inline char *fill(char *w, const char *p, Span host) noexcept nogil:
+# The row's text with %H (the request's Host) and %I (the instance a header names) filled in.
+cdef inline char *fill(char *w, const char *p, const Head *h) noexcept nogil:
+    cdef Span host = heads.host(h)
     while p[0]:
+        if p[0] == c'%' and p[1] == c'I':
+            w = choice.describe(w, h)
+            p += 2
+            continue
         if p[0] == c'%' and p[1] == c'H':
             w = fmt.span(w, span.make(host.p, host.n if host.n < limits.HOST_MAX else limits.HOST_MAX))
             p += 2
@@ -92,7 +98,7 @@ cdef inline void error(Exchange *x, int code, u16 status, bint close) noexcept n
         p = fmt.text(p, b"X-Cf-RouterError: ")
         p = logline.router_error(p, x, code)
         p = fmt.text(p, b"\r\n")
-    if code == fault.UNKNOWN_ROUTE:
+    if code == fault.UNKNOWN_ROUTE or (code <= fault.BAD_APP_INSTANCE and code >= fault.NO_SUCH_INSTANCE):
         p = fmt.text(p, b"Cache-Control: no-cache, no-store\r\n")
     elif code == fault.EMPTY_HOST or code == fault.NO_ENDPOINTS:
         p = fmt.text(p, b"Cache-Control: public,max-age=2\r\n")
@@ -104,7 +110,7 @@ cdef inline void error(Exchange *x, int code, u16 status, bint close) noexcept n
     q = fmt.text(q, b" ")
     q = fmt.text(q, fault.reason(status))
     q = fmt.text(q, b": ")
-    q = fill(q, row.text, heads.host(&x.req))
+    q = fill(q, row.text, &x.req)
     q = fmt.text(q, b"\n")
     if row.text[0] == 0:
         q = body

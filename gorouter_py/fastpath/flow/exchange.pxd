@@ -9,12 +9,12 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64, i64
 from gorouter_py.fastpath.base cimport buf, clock, dp, fmt, limits, rng, span
-from gorouter_py.fastpath.http cimport cookies, heads
+from gorouter_py.fastpath.http cimport heads
 from gorouter_py.fastpath.http.heads cimport Field, Head
 from gorouter_py.fastpath.net cimport tap, timers
-from gorouter_py.fastpath.route cimport balance, endpoint, sticky, table
-from gorouter_py.fastpath.route.endpoint cimport Endpoint, Pool
-from gorouter_py.fastpath.flow cimport answer, fault, forward, logline, series
+from gorouter_py.fastpath.route cimport balance, endpoint
+from gorouter_py.fastpath.route.endpoint cimport Endpoint
+from gorouter_py.fastpath.flow cimport answer, choice, fault, forward, logline, series
 from gorouter_py.fastpath.flow.stream cimport HeadOut, Stream
 from gorouter_py.fastpath.flow.state cimport *
 
@@ -119,7 +119,7 @@ cdef inline void begin(Worker *w, Stream *down, Head *h) noexcept nogil:
     if refuse_early(x):
         return
     note_upgrade(x)
-    find_sticky(x)
+    choice.find_sticky(x)
     attempt(x, CARE_ANY if repeatable(x) else CARE_QUIET)
 
 cdef inline bint is_health_check(Worker *w, const Head *h) noexcept nogil:
@@ -160,90 +160,12 @@ cdef inline void note_upgrade(Exchange *x) noexcept nogil:
         if x.req.flags & heads.F_WEBSOCKET:
             x.flags |= X_WEBSOCKET
 
-cdef inline void find_sticky(Exchange *x) noexcept nogil:
-    cdef Settings *cfg = &x.w.shared.cfg
-    cdef Span id
-    cdef u32 i
-    if not (x.req.flags & heads.F_HAS_COOKIE):
-        return
-    id = cookies.get_cookie(&x.req, b"__VCAP_ID__", 11)
-    if id.p == NULL or id.n == 0:
-        return
-    for i in range(cfg.n_sticky):
-        if cookies.get_cookie(&x.req, cfg.sticky[i].text, cfg.sticky[i].n).p != NULL:
-            x.sticky_id = id
-            x.flags |= X_STICKY
-            return
-
 # RFC 9110 9.2.2: a request that may be sent again although an endpoint may have seen it.
 cdef inline bint repeatable(const Exchange *x) noexcept nogil:
     return (x.req.flags & heads.F_IDEMPOTENT) != 0 and (x.flags & (X_UPGRADE | X_BODY_SEEN)) == 0 and (
         x.req.framing == heads.BODY_NONE or (x.req.framing == heads.BODY_LENGTH and x.req.content_length == 0))
 
 # ---- attempts ----------------------------------------------------------------------------------------------------
-
-cdef inline void set_rules(Exchange *x, Pool *p, balance.Rules *r) noexcept nogil:
-    cdef Settings *cfg = &x.w.shared.cfg
-    cdef const endpoint.PoolOptions *o = table.options_of(&x.w.shared.table, p)
-    cdef Span v
-    cdef Span wanted
-    cdef u32 i
-    r.cool_down_ms = cfg.cool_down_ms
-    r.max_conns = cfg.max_conns
-    r.balance = cfg.balance
-    r.prefer_local = cfg.prefer_local
-    r.hash = 0
-    r.options = o
-    if o == NULL or o.header_n == 0:
-        return
-    wanted = span.make(o.header, o.header_n)
-    for i in range(x.req.nfields):
-        if span.ieq(heads.name(&x.req, &x.req.fields[i]), wanted.p, wanted.n):
-            v = heads.value(&x.req, &x.req.fields[i])
-            # a request without the header is balanced as one of a route without options
-            r.hash = dp.hash64(v.p, v.n, 0) | 1
-            return
-
-# The instance for the next attempt, with a reference; NULL with x.fault set.
-cdef inline Endpoint *choose(Exchange *x) noexcept nogil:
-    cdef Worker *w = x.w
-    cdef Span host = heads.host(&x.req)
-    cdef Span path = heads.path(&x.req)
-    cdef Pool *p = table.find(&w.shared.table, host.p, host.n, path.p, path.n)
-    cdef Endpoint *e = NULL
-    cdef balance.Rules rules
-    cdef bint full = False
-    if p == NULL:
-        x.fault = fault.UNKNOWN_ROUTE
-        return NULL
-    set_rules(x, p, &rules)
-    if x.flags & X_STICKY and x.attempts == 0:
-        e = sticky.find_instance(p, x.sticky_id)
-        if e != NULL and (balance.cooling(e, w.now_ms, rules.cool_down_ms) or balance.is_full(e, &rules)):
-            endpoint.unref(e)
-            e = NULL
-        if e != NULL:
-            balance.note(&x.pick, e)
-            tap.inc(&w.counters.sticky_hits)
-            return e
-        tap.inc(&w.counters.sticky_misses)
-    e = balance.choose(p, &x.pick, w.now_ms, &rules, &full)
-    if full:
-        x.fault = fault.NO_ENDPOINT_LEFT if x.attempts else fault.CONNECTION_LIMIT
-        tap.inc(&w.counters.backend_exhausted_conns)
-    elif e == NULL:
-        x.fault = fault.NO_ENDPOINTS if w.shared.cfg.empty_pool_503 else fault.UNKNOWN_ROUTE
-    return e
-
-cdef inline void set_endpoint(Exchange *x, Endpoint *e) noexcept nogil:
-    if x.ep != NULL:
-        endpoint.unref(x.ep)
-    x.ep = e
-    if x.flags & X_STICKY:
-        if span.eq(x.sticky_id, endpoint.instance_id(e).p, endpoint.instance_id(e).n):
-            x.flags &= ~X_STICKY_MISS
-        else:
-            x.flags |= X_STICKY_MISS
 
 # Sends the request to an endpoint; tries others as long as connects cannot even be started.
 cdef inline void attempt(Exchange *x, int care) noexcept nogil:
@@ -252,15 +174,15 @@ cdef inline void attempt(Exchange *x, int care) noexcept nogil:
     cdef HeadOut out
     cdef int code = 0, before = x.fault
     while True:
-        e = choose(x)
+        e = choice.choose(x)
         if e == NULL:
             if before:
                 x.fault = before        # what went wrong with the attempts made says more
-            elif x.fault == fault.UNKNOWN_ROUTE:
+            elif x.fault == fault.UNKNOWN_ROUTE or x.fault <= fault.BAD_APP_INSTANCE and x.fault >= fault.NO_SUCH_INSTANCE:
                 tap.inc(&w.counters.rejected_requests)
             fail_with(x, x.fault)
             return
-        set_endpoint(x, e)
+        choice.settle(x, e)
         x.attempts += 1
         tap.inc(&w.counters.attempts)
         if x.attempts > 1:
@@ -279,12 +201,17 @@ cdef inline void attempt(Exchange *x, int care) noexcept nogil:
     x.fault = 0
     x.up.owner = x
     x.up.events = &w.exchange_events
-    forward.request(w, x, &out, not w.shared.cfg.upstream_keep_alive)
+    forward.request(w, x, &out, ends_upstream(x))
     x.up.ops.send_head(x.up, &out)
     if x.flags & X_REQ_DONE:
         x.up.ops.send_end(x.up, span.make(NULL, 0))
     elif x.up.ready:
         on_ready(x, x.up)
+
+# gorouter: an endpoint is told that its connection ends when keep-alive is off, and for Expect: 100-continue.
+cdef inline bint ends_upstream(const Exchange *x) noexcept nogil:
+    cdef Settings *cfg = &x.w.shared.cfg
+    return not cfg.upstream_keep_alive or ((x.req.flags & heads.F_EXPECT_100) != 0 and not cfg.keep_alive_100_continue)
 
 # Books a failed attempt. True if another one may be made.
 cdef inline bint note_failure(Exchange *x, int code) noexcept nogil:

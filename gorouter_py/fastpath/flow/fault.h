@@ -21,6 +21,9 @@ enum { DP_RETRY_NO, DP_RETRY_SAFE, DP_RETRY_ANY };
     X(UNKNOWN_ROUTE, -65, 404, DP_RETRY_NO, 0, "unknown_route", "Requested route ('%H') does not exist.") \
     X(NO_ENDPOINTS, -66, 503, DP_RETRY_NO, 0, "no_endpoints", "Requested route ('%H') has no available endpoints.") \
     X(CONNECTION_LIMIT, -76, 503, DP_RETRY_NO, 0, "Connection Limit Reached", "Requested route ('%H') has reached the connection limit.") \
+    X(BAD_APP_INSTANCE, -77, 400, DP_RETRY_NO, 0, "invalid_cf_app_instance_header", "Invalid X-CF-App-Instance Header") \
+    X(BAD_PROCESS_INSTANCE, -78, 400, DP_RETRY_NO, 0, "invalid_cf_process_instance_header", "Invalid X-CF-Process-Instance Header") \
+    X(NO_SUCH_INSTANCE, -79, 400, DP_RETRY_NO, 0, "unknown_route", "%I does not exist for route ('%H')") \
     X(EXPECTATION, -67, 417, DP_RETRY_NO, 0, NULL, "Only the expectation 100-continue can be met") \
     X(CONNECT_REFUSED, -68, 405, DP_RETRY_NO, 0, NULL, "CONNECT is not offered") \
     X(HEAD_TOO_LARGE, -69, 431, DP_RETRY_NO, 0, "max-request-size-exceeded", "") \

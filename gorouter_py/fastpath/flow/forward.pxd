@@ -11,9 +11,9 @@ from gorouter_py.fastpath.http cimport heads, h1, cookies
 from gorouter_py.fastpath.http.heads cimport Field, Head
 from gorouter_py.fastpath.route cimport endpoint
 from gorouter_py.fastpath.route.endpoint cimport Endpoint
-from gorouter_py.fastpath.flow cimport daytime
+from gorouter_py.fastpath.flow cimport choice, daytime
 from gorouter_py.fastpath.flow.stream cimport HeadOut
-from gorouter_py.fastpath.flow.state cimport Exchange, Settings, Worker, X_STICKY_MISS, X_UPGRADE
+from gorouter_py.fastpath.flow.state cimport Exchange, Settings, Worker, X_BOUND, X_STICKY_MISS, X_UPGRADE
 
 cdef enum:
     FORWARDED_ROOM = 49152      # of the scratch, for the joined X-Forwarded-For; longer lists get a line of their own
@@ -154,6 +154,16 @@ cdef inline bint is_sticky_name(const Settings *cfg, Span name) noexcept nogil:
             return True
     return False
 
+# gorouter: a WWW-Authenticate that begins with Negotiate starts an exchange that has to stay with one instance.
+cdef inline bint asks_to_negotiate(const Settings *cfg, const Head *h) noexcept nogil:
+    cdef u32 i
+    if not cfg.sticky_auth_negotiate:
+        return False
+    for i in range(h.nfields):
+        if span.ieq(heads.name(h, &h.fields[i]), b"www-authenticate", 16):
+            return choice.is_negotiate(heads.value(h, &h.fields[i]))
+    return False
+
 # RFC 6265 4.1.1: a path with a semicolon cannot be said; the whole host then.
 cdef inline Span cookie_path(Span path) noexcept nogil:
     cdef u32 i
@@ -170,7 +180,8 @@ cdef inline char *sticky_cookie(Worker *w, Exchange *x, const Head *h, char *at)
     cdef Span name, v
     cdef cookies.SetCookie attrs
     cdef u32 i
-    cdef bint wanted = (x.flags & X_STICKY_MISS) != 0
+    cdef bint wanted = (x.flags & X_STICKY_MISS) != 0 and not (x.flags & X_BOUND)
+    cdef bint negotiated = asks_to_negotiate(cfg, h) and not span.eq(x.sticky_id, id.p, id.n)
     cdef bint from_app = False
     if id.n == 0 or dp.scan_class(id.p, id.p + id.n, dp.C_COOKIE) != id.p + id.n:
         return at
@@ -185,7 +196,7 @@ cdef inline char *sticky_cookie(Worker *w, Exchange *x, const Head *h, char *at)
             if is_sticky_name(cfg, name):
                 cookies.parse_set_cookie(v, &attrs)
                 from_app = True
-    if not wanted and not from_app:
+    if not wanted and not from_app and not negotiated:
         return at
     at = fmt.put(at, b"Set-Cookie: __VCAP_ID__=", 24)
     at = fmt.span(at, id)
@@ -194,12 +205,16 @@ cdef inline char *sticky_cookie(Worker *w, Exchange *x, const Head *h, char *at)
     if from_app and attrs.expires.n and attrs.expires.n < 64:
         at = fmt.put(at, b"; Expires=", 10)
         at = fmt.span(at, attrs.expires)
-    if from_app and attrs.has_max_age and not attrs.max_age_positive:
+    if negotiated and not from_app:
+        at = fmt.text(at, b"; Max-Age=60")
+    elif from_app and attrs.has_max_age and not attrs.max_age_positive:
         at = fmt.put(at, b"; Max-Age=0", 11)
     at = fmt.put(at, b"; HttpOnly", 10)
     if cfg.secure_cookies or (from_app and attrs.secure):
         at = fmt.put(at, b"; Secure", 8)
-    if from_app and attrs.same_site.n and attrs.same_site.n < 16:
+    if negotiated and not from_app:
+        at = fmt.text(at, b"; SameSite=Strict")
+    elif from_app and attrs.same_site.n and attrs.same_site.n < 16:
         at = fmt.put(at, b"; SameSite=", 11)
         at = fmt.span(at, attrs.same_site)
     if from_app and attrs.partitioned:
@@ -232,6 +247,7 @@ cdef inline void interim(Head *h, HeadOut *out) noexcept nogil:
 
 # The final answer of an endpoint. framing is what the client's side is to use.
 cdef inline void response(Worker *w, Exchange *x, Head *h, HeadOut *out, bint close) noexcept nogil:
+    cdef Settings *cfg = &w.shared.cfg
     cdef char *at = w.scratch
     drop_hop_by_hop(h)
     out.src = h
@@ -252,6 +268,6 @@ cdef inline void response(Worker *w, Exchange *x, Head *h, HeadOut *out, bint cl
         at = line(at, b"X-Vcap-Request-Id: ", 19, span.make(x.request_id, fmt.UUID_LEN))
     if h.first[heads.N_DATE] < 0:
         at = line(at, b"Date: ", 6, daytime.date(w, x.wall_ns // 1000000000))
-    if (h.flags & heads.F_SETS_COOKIE) or (x.flags & X_STICKY_MISS):
+    if (h.flags & heads.F_SETS_COOKIE) or (x.flags & X_STICKY_MISS) or cfg.sticky_auth_negotiate:
         at = sticky_cookie(w, x, h, at)
     out.extra = span.make(w.scratch, <u32>(at - w.scratch))

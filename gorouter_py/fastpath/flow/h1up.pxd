@@ -23,6 +23,7 @@ cdef extern from * nogil:
     Conn *conn_of_idle "DP_CONN_OF_IDLE"(Idle *i) noexcept
 
 cdef enum:
+    PARTING_MS = 500            # how long an endpoint that said or was told to close has for it
     TAIL_MS = 60000             # a tunnel's last bytes, where no time-out is configured
     QUIET_IDLE_MS = 1000        # a request that may not be repeated takes no connection that idled longer
 
@@ -139,7 +140,7 @@ cdef inline void on_timer(Conn *c) noexcept nogil:
     if c.state != S_BUSY:
         return
     if c.s.owner == NULL:
-        conn.kill(c, True)          # the tail of a tunnel that nobody takes
+        conn.kill(c, not (c.flags & C_PARTING))     # or the tail of a tunnel that nobody takes
         return
     if c.flags & C_RAW:
         most = cfg.tunnel_timeout_ms
@@ -186,7 +187,7 @@ cdef inline void closed(Conn *c, bint reset) noexcept nogil:
 cdef inline void deliver(Conn *c, Head *h, u32 head_n) noexcept nogil:
     c.flags |= C_HEAD_SEEN
     c.flags &= ~C_KEEP
-    if h.flags & heads.F_KEEP_ALIVE:
+    if h.flags & heads.F_KEEP_ALIVE and not (c.flags & C_LAST):
         c.flags |= C_KEEP
     c.body_at = c.in_.rpos + head_n
     h1read.begin_body(c, h)
@@ -273,6 +274,11 @@ cdef inline void finish(Conn *c) noexcept nogil:
     if c.in_ != NULL:
         buf.release(&w.slabs, c.in_)
         c.in_ = NULL
+    if not keep and (c.flags & want) == (want & ~C_KEEP) and not (c.flags & (C_EOF | C_BROKEN | C_RAW)) and c.ahead == NULL:
+        # Whoever closes first keeps the port for a minute: let it be the endpoint, which has been told.
+        c.flags = (c.flags & (C_READABLE | C_WRITABLE | C_TODO)) | C_PARTING
+        timers.set_ms(&w.wheel, &c.timer, PARTING_MS)
+        return
     if not keep or not pool.put(&w.idle, &c.idle, c.ep, w.shared.cfg.upstream_idle_per_endpoint):
         if c.flags & C_CLEAN and c.flags & C_RAW and c.out_bytes and not (c.flags & C_BROKEN):
             # a tunnel's last bytes; service() comes back when they are written
@@ -303,7 +309,7 @@ cdef inline void connected(Conn *c) noexcept nogil:
 cdef inline void service(Conn *c) noexcept nogil:
     if c.state == S_CLOSED:
         return
-    if c.state == S_IDLE:
+    if c.state == S_IDLE or c.flags & C_PARTING:
         if c.flags & (C_READABLE | C_EOF | C_BROKEN):
             close_idle(c)
         return

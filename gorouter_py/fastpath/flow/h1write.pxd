@@ -96,7 +96,7 @@ cdef inline i64 send_head(Stream *s, HeadOut *o) noexcept nogil:
         c.out_framing = o.framing
         c.out_left = o.content_length if o.framing == heads.BODY_LENGTH else 0
         if o.close:
-            c.flags &= ~C_KEEP
+            c.flags = (c.flags & ~C_KEEP) | C_LAST
     conn.todo(c)
     return <i64>c.out_bytes
 

@@ -45,6 +45,8 @@ cdef struct Settings:       # meaning and defaults: _fastpath.pyi
     bint force_forwarded_proto_https
     bint sanitize_forwarded_proto
     bint secure_cookies
+    bint sticky_auth_negotiate
+    bint keep_alive_100_continue
     bint log_forwarded_for
     bint log_source_ip
     bint log_enabled
@@ -108,6 +110,8 @@ cdef enum ConnFlag:
     C_SHUT_DONE = 32768
     C_HEAD_SEEN = 65536     # up: final response head delivered
     C_WROTE = 131072        # bytes of this message have left
+    C_LAST = 524288         # the peer was told that the connection ends with this message
+    C_PARTING = 262144      # up: all is said; the endpoint is expected to close
 
 cdef struct Conn:
     Stream s                # first: a Conn* is a Stream*
@@ -164,6 +168,7 @@ cdef enum ExchangeFlag:
     X_LATE_POSTED = 16384
     X_UP_PAUSED = 32768
     X_DOWN_PAUSED = 65536
+    X_BOUND = 131072        # sticky without an alternative
 
 cdef struct Exchange:
     Worker *w

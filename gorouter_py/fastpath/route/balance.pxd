@@ -5,8 +5,8 @@
 # A Pick belongs to one request; zeroed before the first choice. It holds numbers, not references: an address may be
 # reused by another endpoint, a serial is not.
 # choose: a reader within a turn of its epoch; the endpoint comes with a reference, so it may be kept across turns.
-from gorouter_py.fastpath.base.types cimport u8, u16, u32, u64
-from gorouter_py.fastpath.base cimport dp, limits
+from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
+from gorouter_py.fastpath.base cimport dp, limits, span
 from gorouter_py.fastpath.route cimport endpoint
 from gorouter_py.fastpath.route.endpoint cimport Endpoint, EndpointArray, Pool, PoolOptions
 
@@ -16,6 +16,11 @@ cdef struct Pick:
     u16 spun                # start was taken
     u64 tried[limits.ATTEMPTS_MAX]
 
+cdef enum Pin:
+    PIN_NONE = 0
+    PIN_APP                 # app id and instance index
+    PIN_PROCESS             # process id, and instance index if given
+
 # What a choice goes by: the same for all requests, but for hash, and for all pools, but for options.
 cdef struct Rules:
     const PoolOptions *options      # the pool's own; NULL = none
@@ -23,6 +28,9 @@ cdef struct Rules:
     u64 max_conns           # attempts in flight per endpoint; 0 = no bound
     u64 hash                # of the value the request is hashed by; 0 = it has none, or the pool does not hash
     u8 balance              # of pools without options
+    u8 pinned               # only endpoints of guid and index count
+    Span guid
+    Span index              # empty: any
     bint prefer_local       # first attempts go to this zone's endpoints, if there are any
 
 # Counts e as tried in this request; choose does it itself, an endpoint that came by its id needs it said.
@@ -43,12 +51,28 @@ cdef inline bint cooling(Endpoint *e, u64 now_ms, u64 cool_down_ms) noexcept nog
     cdef u64 at = dp.load64(&e.failed_at_ms)
     return at != 0 and now_ms < at + cool_down_ms
 
-# May take no more attempts. max_conns 0: no bound.
-cdef inline bint is_full(Endpoint *e, const Rules *r) noexcept nogil:
-    return r.max_conns != 0 and dp.load32(&e.in_flight) >= r.max_conns
+cdef inline bint is_pinned(const Endpoint *e, const Rules *r) noexcept nogil:
+    cdef Span id = endpoint.app_id(e) if r.pinned == PIN_APP else endpoint.process_id(e)
+    cdef Span index = endpoint.instance_index(e)
+    return span.eq(id, r.guid.p, r.guid.n) and (r.index.n == 0 or span.eq(index, r.index.p, r.index.n))
+
+# Is there an instance that the rules name?
+cdef inline bint has_pinned(Pool *p, const Rules *r) noexcept nogil:
+    cdef EndpointArray *a = <EndpointArray *>dp.loadp_acq(<void **>&p.array)
+    cdef u32 i
+    if a != NULL:
+        for i in range(a.n):
+            if is_pinned(a.items[i], r):
+                return True
+    return False
+
+# May not take this attempt: it has all it may have (max_conns 0: no bound), or another one was asked for.
+cdef inline bint is_barred(Endpoint *e, const Rules *r) noexcept nogil:
+    return (r.max_conns != 0 and dp.load32(&e.in_flight) >= r.max_conns) or (
+        r.pinned != PIN_NONE and not is_pinned(e, r))
 
 # No endpoint is fit, untried and below its bound. The next that was not tried in this request, else the next at all, fit
-# ones first; NULL when all are full.
+# ones first; NULL when all are barred.
 # gorouter: when a full cycle finds only failed endpoints, the marks go; those that failed in this very request keep theirs.
 cdef inline Endpoint *choose_unfit(EndpointArray *a, Pick *k, u64 now_ms, const Rules *r) noexcept nogil:
     cdef Endpoint *first = NULL
@@ -56,7 +80,7 @@ cdef inline Endpoint *choose_unfit(EndpointArray *a, Pick *k, u64 now_ms, const 
     cdef u32 i
     for i in range(a.n):
         e = a.items[(<u64>k.start + i) % a.n]
-        if not was_tried(k, e) and not is_full(e, r):
+        if not was_tried(k, e) and not is_barred(e, r):
             dp.store64(&e.failed_at_ms, 0)
             if first == NULL:
                 first = e
@@ -64,7 +88,7 @@ cdef inline Endpoint *choose_unfit(EndpointArray *a, Pick *k, u64 now_ms, const 
         return first
     for i in range(a.n):
         e = a.items[(<u64>k.start + k.tries + i) % a.n]
-        if is_full(e, r):
+        if is_barred(e, r):
             continue
         if not cooling(e, now_ms, r.cool_down_ms):
             return e
@@ -72,14 +96,14 @@ cdef inline Endpoint *choose_unfit(EndpointArray *a, Pick *k, u64 now_ms, const 
             first = e
     return first
 
-# The next in turn that is fit, untried and not full; only those in this zone if local.
+# The next in turn that is fit, untried and not barred; only those in this zone if local.
 cdef inline Endpoint *next_in_turn(EndpointArray *a, Pick *k, u64 now_ms, const Rules *r, bint local) noexcept nogil:
     cdef Endpoint *e
     cdef u32 left = a.n
     cdef u32 at = k.start % left
     while left:
         e = a.items[at]
-        if dp.likely(not cooling(e, now_ms, r.cool_down_ms) and not was_tried(k, e) and not is_full(e, r)
+        if dp.likely(not cooling(e, now_ms, r.cool_down_ms) and not was_tried(k, e) and not is_barred(e, r)
                      and (not local or e.local)):
             return e
         at += 1
@@ -97,7 +121,7 @@ cdef inline Endpoint *least_loaded(EndpointArray *a, Pick *k, const Rules *r, bi
     for i in range(a.n):
         e = a.items[(<u64>k.start + i) % a.n]
         n = dp.load32(&e.in_flight)
-        if was_tried(k, e) or is_full(e, r) or (local and not e.local):
+        if was_tried(k, e) or is_barred(e, r) or (local and not e.local):
             continue
         if best == NULL or n < least:
             best = e
@@ -118,7 +142,7 @@ cdef inline Endpoint *by_hash(EndpointArray *a, Pick *k, u64 now_ms, const Rules
         most = factor * (<double>all_in_flight + 1) / a.n
     for i in range(a.n):
         e = a.items[i]
-        if was_tried(k, e) or is_full(e, r) or cooling(e, now_ms, r.cool_down_ms):
+        if was_tried(k, e) or is_barred(e, r) or cooling(e, now_ms, r.cool_down_ms):
             continue
         if factor > 0 and a.n > 1 and dp.load32(&e.in_flight) + 1 > most and all_in_flight:
             continue
