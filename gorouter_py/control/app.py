@@ -396,7 +396,7 @@ class Router:
 
     async def _write_snapshot(self) -> None:
         assert self._snapshot is not None
-        refreshed, now = self._registry.counts.unmodified, time.monotonic()
+        refreshed, now = self._registry.counts.refreshed, time.monotonic()
         stale = refreshed != self._freshened[0] and now - self._freshened[1] >= FRESHEN_S
         if stale:
             self._freshened = (refreshed, now)
@@ -482,7 +482,11 @@ class Router:
             bounds_ns=_fastpath.HISTOGRAM_BOUNDS_NS,
             totals=totals,
             gauges=gauges,
-            actions={"added": counts.added, "updated": counts.updated, "unmodified": counts.unmodified},
+            actions={
+                "added": counts.added,
+                "updated": counts.updated + counts.refreshed,
+                "unmodified": counts.unmodified,
+            },
             info={"version": __version__, "build": _fastpath.BUILD},
         )
 
@@ -494,6 +498,7 @@ def _registry_limits(config: Config) -> registry.Limits:
         keep_empty_s=config.empty_pool_timeout if config.empty_pool_response_code_503 else 0.0,
         sharding_mode=config.routing_table_sharding_mode,
         isolation_segments=frozenset(config.isolation_segments),
+        zone=config.zone,
     )
 
 

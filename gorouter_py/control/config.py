@@ -27,6 +27,7 @@ HEAD_BYTES_MIN, HEAD_BYTES_MAX = 1024, 1 << 20
 WORKERS_MAX = 64
 ATTEMPTS_MAX = 16
 IDLE_MAX = 1 << 20
+CONNS_MAX = 2**31 - 1
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 SERVE_DEFAULTS: dict[str, object] = {
     "disable_keep_alives": False,
@@ -143,6 +144,9 @@ def data_plane_settings(config: Config) -> "Settings":
         "retry_idempotent": own.retry_idempotent,
         "head_bytes_max": min(max(head_bytes, HEAD_BYTES_MIN), HEAD_BYTES_MAX),
         "max_connections": own.max_connections,
+        "max_conns": min(max(config.backends.max_conns, 0), CONNS_MAX),
+        "balancing_algorithm": config.balancing_algorithm,
+        "zone_preference": config.balancing_algorithm_az_preference == "locally-optimistic",
         "empty_pool_503": config.empty_pool_response_code_503,
         "force_forwarded_proto_https": config.force_forwarded_proto_https,
         "sanitize_forwarded_proto": config.sanitize_forwarded_proto,

@@ -1,8 +1,8 @@
 """From bytes on the bus to the registry: decodes each message, and keeps a bad one from doing harm.
 
 Called by the bus on the control thread for everything on `router.*`. Never raises. Of other subjects than register and
-unregister only the shape is looked at (gorouter: complains about them, too). A flood of bad messages costs at most LINES_PER_S log lines a second, which say how many more
-there were.
+unregister only the shape is looked at (gorouter: complains about them, too). A flood of bad messages costs at most
+LINES_PER_S log lines a second, which say how many more there were.
 """
 
 import time

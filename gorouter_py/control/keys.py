@@ -210,7 +210,7 @@ class RouteServices:
 @dataclass
 class Backends:
     max_attempts: int = key(0, "instances tried per request, at most 16; 0 counts as 1")
-    max_conns: int = later(0, "requests per instance are not limited yet")
+    max_conns: int = key(0, "requests without an answer yet, per instance; 0: no limit")
     cert_chain: Pem = later("", NO_TLS)
     private_key: Pem = later("", NO_TLS, secret=True)
 
@@ -261,7 +261,7 @@ class Config:
     port: Uint16 = key(8081, "the front door")
     prometheus: Prometheus = key(Prometheus)
     index: Uint = key(0, "of this router among its peers; part of its id")
-    zone: str = later("", "no preference of zones yet")
+    zone: str = key("", "for balancing_algorithm_az_preference")
     go_max_procs: int = key(-1, "worker threads, at most 64; -1: one per CPU")
     tracing: Tracing = key(Tracing)
     trace_key: str = later("", "no X-Vcap-Trace yet")
@@ -329,11 +329,11 @@ class Config:
     token_fetcher_retry_interval: Seconds = later(5.0, NO_ROUTING_API)
     token_fetcher_expiration_buffer_time: int = later(30, NO_ROUTING_API)
     pid_file: str = later("", PARSED_ONLY)
-    balancing_algorithm: str = later(
-        "round-robin", "round robin alone so far", choices=("round-robin", "least-connection")
+    balancing_algorithm: str = key(
+        "round-robin", "of routes that name none themselves", choices=("round-robin", "least-connection")
     )
-    balancing_algorithm_az_preference: str = later(
-        "none", "no preference of zones yet", choices=("none", "locally-optimistic")
+    balancing_algorithm_az_preference: str = key(
+        "none", "locally-optimistic: first attempts stay in zone", choices=("none", "locally-optimistic")
     )
     disable_keep_alives: bool = key(True, "one connection to the instance per request")
     max_idle_conns: int = later(100, "only the number per host counts")

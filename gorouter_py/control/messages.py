@@ -38,11 +38,11 @@ class Tag(NamedTuple):
     """A modification tag: which of two registrations of an address is the newer. NATS has none, which is ("", 0)."""
 
     guid: str = ""
-    index: int = 0
+    number: int = 0
 
     def succeeded_by(self, newer: "Tag") -> bool:
         """gorouter: SucceededBy. Only within one guid is there an order."""
-        return not self.guid or not newer.guid or self.guid != newer.guid or self.index < newer.index
+        return not self.guid or not newer.guid or self.guid != newer.guid or self.number < newer.number
 
 
 class Balancing(NamedTuple):
@@ -152,33 +152,7 @@ def _factor(given: float | str) -> float:
 
 
 _FIELDS: Final = frozenset(Registration.__struct_fields__)
-_OPTIONclass RoutingApiRegistration(Registration, gc=False, omit_defaults=True):
-    """A route of the routing API: it has a modification tag, and the bus's word for the same address is another."""
-
-    tag_guid: str = ""
-    tag_index: int = 0
-
-    @property
-    def tag(self) -> Tag:
-        return Tag(self.tag_guid, self.tag_index)
-
-
-def is_token(name: str) -> bool:
-    """Whether this can be the name of a header. RFC 9110 5.6.2"""
-    return bool(name) and name.isascii() and all(each.isalnum() or each in "!#$%&'*+-.^_`|~" for each in name)
-
-
-def _factor(given: float | str) -> float:
-    try:
-        factor = float(given)
-    except ValueError:
-        factor = math.nan
-    if factor == 0 or FACTOR_MIN <= factor <= FACTOR_MAX:
-        return factor
-    raise ValueError(f"hash_balance {given!r}: valid: 0, or {FACTOR_MIN} to {FACTOR_MAX}")
-
-
-_FIELDS: Final = frozenset(Options.__struct_fields__)
+_OPTION_FIELDS: Final = frozenset(Options.__struct_fields__)
 _decode_exact = msgspec.json.Decoder(Registration).decode
 _decode_any = msgspec.json.Decoder().decode
 

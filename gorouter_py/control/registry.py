@@ -11,7 +11,9 @@ Called on the control thread only. A re-registration that changes nothing costs 
 everything (prune, export, rows) comes in portions; the caller yields to its loop between them.
 
 Endpoints that this router must not speak to in plain text (tls_port), and routes whose requests must pass a route
-service first, are kept and listed but not routed: to the client such a route is unknown.
+service first (the latest registration decides for the whole route), are kept and listed but not routed. A route that
+has endpoints and none to route to is *held*: the table has it without an endpoint, so that its requests do not fall
+to a wildcard route, which may be another tenant's.
 
 The table raises ValueError for what it cannot hold, and BlockingIOError while workers lag hopelessly behind: then the
 endpoint is forgotten, complained about, and taken anew with its next registration.
@@ -19,11 +21,13 @@ endpoint is forgotten, complained about, and taken anew with its next registrati
 Does not: decode messages, resolve names, keep time (the caller passes it), touch files.
 """
 
+import contextlib
 import math
 import socket
 from array import array
+from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from gorouter_py.control import messages
@@ -36,7 +40,8 @@ NAMED: Final = -2
 NO_URIS: Final[list[str]] = []
 SCAN_STEP: Final = 8192  # slots looked at in one portion: about 0.5 ms
 CHANGE_STEP: Final = 256  # table changes in one portion: about 1 ms
-ALGORITHMS: Final = frozenset({"", "round-robin", "least-connection", "hash"})
+COMPONENTS_MAX: Final = 256  # names of senders counted apart; they come from outside
+NOWHERE: Final = ("255.255.255.255", 1)  # cannot be connected to; held routes are made with it
 REJECTED_LINES_PER_S: Final = 10
 
 
@@ -44,9 +49,33 @@ class Table(Protocol):
     """What the registry needs of the data plane."""
 
     def add(
-        self, uri: str, ip: str, port: int, *, app: str = "", instance_id: str = "", instance_index: str = ""
+        self,
+        uri: str,
+        ip: str,
+        port: int,
+        *,
+        app: str = "",
+        instance_id: str = "",
+        instance_index: str = "",
+        process_id: str = "",
+        local: bool = False,
+        balancing: str = "",
+        hash_header: str = "",
+        hash_balance: float = 0.0,
     ) -> int: ...
-    def replace(self, handle: int, *, app: str = "", instance_id: str = "", instance_index: str = "") -> int: ...
+    def replace(
+        self,
+        handle: int,
+        *,
+        app: str = "",
+        instance_id: str = "",
+        instance_index: str = "",
+        process_id: str = "",
+        local: bool = False,
+        balancing: str = "",
+        hash_header: str = "",
+        hash_balance: float = 0.0,
+    ) -> int: ...
     def remove(self, handle: int, *, keep_empty: bool = False) -> None: ...
     def drop_empty(self, uri: str) -> bool: ...
 
@@ -61,6 +90,7 @@ class Names(Protocol):
 class Log(Protocol):
     """What the registry needs of the component log."""
 
+    def enabled(self, level: str) -> bool: ...
     def debug(self, message: str, /, **data: Any) -> None: ...
     def info(self, message: str, /, **data: Any) -> None: ...
     def warn(self, message: str, /, **data: Any) -> None: ...
@@ -76,16 +106,19 @@ class Limits:
     keep_empty_s: float = 0.0  # how long a route without endpoints stays in the table; 0: not at all
     sharding_mode: str = "all"
     isolation_segments: frozenset[str] = frozenset()
+    zone: str = ""  # of this router
 
 
 @dataclass
 class Counts:
-    """Counters for metrics; they only grow."""
+    """Counters for metrics; they only grow. Per uri of a message."""
 
     added: int = 0
-    updated: int = 0
-    unmodified: int = 0
+    updated: int = 0  # known and unequal
+    refreshed: int = 0  # known and equal; gorouter counts it as updated
+    unmodified: int = 0  # older than what is known
     unregistered: int = 0
+    by_component: dict[tuple[str, str], int] = field(default_factory=dict)  # tag "component", gorouter's action
     pruned: int = 0
     rejected: int = 0
     tls_endpoints_unsupported: int = 0
@@ -127,6 +160,8 @@ class Registry:
         self._named: dict[int, dict[str, int]] = {}  # slot -> ip -> handle
         self._by_name: dict[str, set[int]] = {}  # host name -> slots
         self._empty: dict[str, float] = {}  # routes kept without endpoints -> when they go
+        self._held: set[str] = set()  # routes with endpoints, none of them in the table; the table has the route
+        self._services: dict[str, str] = {}  # routes with a route service -> its url
         self._ports: dict[int, int] = {}
         self._rejected_lines = Throttle(REJECTED_LINES_PER_S)
         self._suspended = False
@@ -134,6 +169,7 @@ class Registry:
         self.counts = Counts()
         self.changes = 0  # grows whenever something that a snapshot holds did
         self.last_update: float | None = None  # monotonic seconds of the latest message
+        self.fresh_ns: deque[int] = deque(maxlen=1024)  # endpoint_updated_at_ns of what was added lately
 
     # -- sizes ---------------------------------------------------------------------------------------------
 
@@ -157,34 +193,40 @@ class Registry:
         until = NEVER if message.tls_port else now + self._ttl(message)
         pools = self._pools
         facts = self._facts
+        services, service = self._services, message.route_service_url
+        chatty = self._log.enabled("debug")
         for uri in uris:
             pool = pools.get(uri)
             slot = pool.get(message.address) if isinstance(pool, dict) else pool
-            if slot is not None and facts[slot] == message:
-                self._until[slot] = until
-                self.counts.unmodified += 1
-            else:
+            if slot is None or facts[slot] != message or ((services or service) and services.get(uri, "") != service):
                 self._put(uri, message, until)
+                continue
+            self._until[slot] = until
+            self.counts.refreshed += 1
+            self._count(message, "updated")
+            if chatty:
+                self._log.debug("endpoint-registered", **self._describe(uri, message))
 
     def unregister(self, message: Registration, now: float) -> None:
-        """Takes a decoded router.unregister. Only address and uris count (gorouter: not the instance id)."""
+        """Takes a decoded router.unregister. Only address, uris and tag count (gorouter: not the instance id)."""
         if self._limits.sharding_mode != "all" and not self._is_mine(message):
             return
         self.last_update = now
         address = message.address
-        self._log.debug("unregister-route", message=address, uris=message.uris)
         for uri in message.uris:
             key = route_key(uri)
+            self.counts.unregistered += 1
+            self._count(message, "unregistered")
+            if key not in self._pools:
+                continue
             slot = self._find(key, address)
-            if slot is None or isinstance(self._facts[slot], StaticRegistration):
+            known = self._facts[slot] if slot is not None else None
+            if slot is None or known is None or not _may_withdraw(known, message):
                 self._log.info("endpoint-not-unregistered", **self._describe(key, message))
                 continue
-            known = self._facts[slot]
-            assert known is not None
             self._drop(slot, key, address, now)
-            self.counts.unregistered += 1
             self._log.info("endpoint-unregistered", **self._describe(key, known))
-            if key not in self._pools:
+            if key not in self._pools and key not in self._empty:
                 self._log.info("route-unregistered", uri=key)
 
     def add_static(self, uri: str, host: str, port: int) -> None:
@@ -236,6 +278,7 @@ class Registry:
                 self._drop_stale(stale[first : first + CHANGE_STEP], now)
                 yield
             yield
+        self.drop_empty(now)
 
     def _drop_stale(self, slots: list[int], now: float) -> None:
         gone: dict[str, list[str]] = {}
@@ -270,12 +313,13 @@ class Registry:
     def export(self) -> Iterator[list[tuple[str, float, Registration]]]:
         """Portions of (uri, monotonic end of life, facts) for a snapshot.
 
-        Left out: static routes, and endpoints without an end of life, which nothing could drop after a start.
+        Left out: static routes, those of the routing API, which keeps them itself, and endpoints without an end of
+        life, which nothing could drop after a start.
         """
         for start in range(0, len(self._facts), 1024):
             portion = []
             for slot, facts in enumerate(self._facts[start : start + 1024], start):
-                if facts is not None and self._until[slot] != NEVER:
+                if type(facts) is Registration and self._until[slot] != NEVER:
                     key = self._keys[slot]
                     portion.append((self._spelling.get(key, key), self._until[slot], facts))
             yield portion
@@ -321,6 +365,9 @@ class Registry:
         ):
             if value:
                 row[name] = value
+        if facts.lb_algorithm == "hash" and facts.options is not None:
+            row["hash_header"] = facts.options.hash_header
+            row["hash_balance"] = facts.options.hash_balance
         return row
 
     # -- inside --------------------------------------------------------------------------------------------
@@ -354,17 +401,59 @@ class Registry:
         address = message.address
         slot = self._find(key, address)
         if slot is None:
+            self._turn_service(key, message.route_service_url)
             self._add(uri, key, address, message, until)
+            if key not in self._pools:
+                self._services.pop(key, None)
             return
         known = self._facts[slot]
-        if known == message:  # another spelling of the same uri
+        assert known is not None
+        if known == message:  # another spelling of the same uri, or another instance changed the route service
+            self._turn_service(key, message.route_service_url)
             self._until[slot] = until
+            self.counts.refreshed += 1
+            self._count(message, "updated")
+            self._log.debug("endpoint-registered", **self._describe(key, message))
+        elif isinstance(known, StaticRegistration) or not known.tag.succeeded_by(message.tag):
             self.counts.unmodified += 1
-        elif isinstance(known, StaticRegistration):
-            self.counts.unmodified += 1
+            self._count(message, "unmodified")
             self._log.debug("endpoint-not-registered", **self._describe(key, message))
         else:
+            self._turn_service(key, message.route_service_url, spared=slot)
             self._update(slot, key, message, until)
+
+    def _turn_service(self, key: str, url: str, spared: int = UNROUTED) -> None:
+        """gorouter: the latest registration of any instance says which route service the whole route has."""
+        had = self._services.get(key, "")
+        if had == url:
+            return
+        if url:
+            self._services[key] = url
+        else:
+            del self._services[key]
+        if bool(had) == bool(url):
+            return
+        for slot in self._slots(key):
+            facts = self._facts[slot]
+            if slot == spared or facts is None:
+                continue
+            if url:
+                self._unpublish(slot, keep=True)
+                continue
+            try:
+                self._publish(slot, self._spelling.get(key, key))
+            except (ValueError, BlockingIOError) as error:
+                self._drop(slot, key, facts.address, self.last_update or 0.0)
+                self._reject(key, facts, str(error))
+        self._hold_if_bare(key, present=bool(url))
+
+    def _count(self, message: Registration, action: str) -> None:
+        counts = self.counts.by_component
+        component = message.tags.get("component", "") if message.tags else ""
+        pair = (component, action)
+        if pair not in counts and len(counts) >= COMPONENTS_MAX:
+            pair = ("", action)
+        counts[pair] = counts.get(pair, 0) + 1
 
     def _add(self, uri: str, key: str, address: str, message: Registration, until: float) -> None:
         if not key:
@@ -378,9 +467,14 @@ class Registry:
         new_route = key not in self._pools
         if new_route and key != uri:
             self._spelling[key] = uri
+        spelling = self._spelling.get(key, key)
         try:
-            self._publish(slot, self._spelling.get(key, key))
+            self._publish(slot, spelling)
+            if new_route and not self._is_published(slot):
+                self._hold(key, spelling)
         except (ValueError, BlockingIOError) as error:
+            if self._handles[slot] == NAMED:
+                self._forget_name(slot, message.host)
             self._give_slot(slot)
             if new_route:
                 self._spelling.pop(key, None)
@@ -388,10 +482,14 @@ class Registry:
             return
         self._join(key, address, slot)
         self._empty.pop(key, None)
+        self._hold_if_bare(key, present=True)
         self.counts.added += 1
+        self._count(message, "added")
         self.changes += 1
         if self._quiet:
             return
+        if message.endpoint_updated_at_ns > 0:
+            self.fresh_ns.append(message.endpoint_updated_at_ns)
         if new_route:
             self._log.info("route-registered", uri=key)
             self._log.debug("uri-added", uri=key)
@@ -405,7 +503,7 @@ class Registry:
         assert known is not None
         self._until[slot] = until
         handle = self._handles[slot]
-        if handle != UNROUTED and _is_routable(message):
+        if handle != UNROUTED and self._is_routable(key, message):
             try:
                 self._replace(slot, handle, message)
             except (ValueError, BlockingIOError) as error:
@@ -414,8 +512,8 @@ class Registry:
                 self._reject(key, message, str(error))
                 return
             self._facts[slot] = message
-        elif handle != UNROUTED or _is_routable(message):
-            self._unpublish(slot, self.last_update or 0.0)
+        elif handle != UNROUTED or self._is_routable(key, message):
+            self._unpublish(slot, keep=True)
             self._facts[slot] = message
             try:
                 self._publish(slot, self._spelling.get(key, key))
@@ -423,26 +521,34 @@ class Registry:
                 self._drop(slot, key, message.address, self.last_update or 0.0)
                 self._reject(key, message, str(error))
                 return
-            if self._handles[slot] != UNROUTED:
-                self._empty.pop(key, None)
         else:
             self._facts[slot] = message
+        self._hold_if_bare(key, present=True)
         self.counts.updated += 1
+        self._count(message, "updated")
         self.changes += 1
         self._log.debug("endpoint-registered", **self._describe(key, message))
         self._warn_if_unfit(key, message)
 
     def _drop(self, slot: int, key: str, address: str, now: float) -> None:
-        self._unpublish(slot, now)
         pool = self._pools[key]
+        is_last = isinstance(pool, int) or len(pool) == 1
+        keeps = self._limits.keep_empty_s > 0
+        self._unpublish(slot, keep=keeps or not is_last)
         if isinstance(pool, dict):
             del pool[address]
-            if not pool:
-                del self._pools[key]
-        else:
+        if is_last:
             del self._pools[key]
-        if key not in self._pools:
             self._spelling.pop(key, None)
+            self._services.pop(key, None)
+            if keeps:
+                self._held.discard(key)
+                self._empty[key] = now + self._limits.keep_empty_s
+            elif key in self._held:
+                self._held.discard(key)
+                self._table.drop_empty(key)
+        else:
+            self._hold_if_bare(key, present=True)
         self._give_slot(slot)
         self.changes += 1
 
@@ -479,12 +585,12 @@ class Registry:
         """ValueError if the table does not take the uri."""
         facts = self._facts[slot]
         assert facts is not None
-        if not _is_routable(facts):
+        if not self._is_routable(self._keys[slot], facts):
             self._handles[slot] = UNROUTED
             return
         host = facts.host.removeprefix("[").removesuffix("]")
         if is_address(host):
-            self._handles[slot] = self._table.add(uri, host, facts.port, **_identity(facts))
+            self._handles[slot] = self._table.add(uri, host, facts.port, **self._identity(facts))
             return
         self._handles[slot] = NAMED
         self._named[slot] = {}
@@ -493,7 +599,7 @@ class Registry:
             self._publish_name(slot, self._names.watch(facts.host))
         except (ValueError, BlockingIOError):
             for handle in self._named[slot].values():
-                self._table.remove(handle)
+                self._table.remove(handle, keep_empty=self._keys[slot] in self._pools)
             self._forget_name(slot, facts.host)
             self._handles[slot] = UNROUTED
             raise
@@ -511,9 +617,11 @@ class Registry:
         for address in wanted:
             if address not in handles:
                 uri = self._spelling.get(key, key)
-                handles[address] = self._table.add(uri, address, facts.port, **_identity(facts))
+                handles[address] = self._table.add(uri, address, facts.port, **self._identity(facts))
         for address in [address for address in handles if address not in wanted]:
-            self._table.remove(handles.pop(address))
+            self._table.remove(handles.pop(address), keep_empty=True)
+        if key in self._pools:
+            self._hold_if_bare(key, present=True)
 
     def _forget_name(self, slot: int, host: str) -> None:
         del self._named[slot]
@@ -525,17 +633,17 @@ class Registry:
 
     def _replace(self, slot: int, handle: int, facts: Registration) -> None:
         if handle >= 0:
-            self._handles[slot] = self._table.replace(handle, **_identity(facts))
+            self._handles[slot] = self._table.replace(handle, **self._identity(facts))
             return
         handles = self._named[slot]
         for address in handles:
-            handles[address] = self._table.replace(handles[address], **_identity(facts))
+            handles[address] = self._table.replace(handles[address], **self._identity(facts))
 
-    def _unpublish(self, slot: int, now: float) -> None:
+    def _unpublish(self, slot: int, *, keep: bool) -> None:
+        """Takes a slot's endpoints out of the table. keep: the route stays there, even without any."""
         handle = self._handles[slot]
         if handle == UNROUTED:
             return
-        keep = self._limits.keep_empty_s > 0
         facts = self._facts[slot]
         assert facts is not None
         for each in [handle] if handle >= 0 else self._named[slot].values():
@@ -543,8 +651,45 @@ class Registry:
         if handle == NAMED:
             self._forget_name(slot, facts.host)
         self._handles[slot] = UNROUTED
-        if keep:
-            self._empty[self._keys[slot]] = now + self._limits.keep_empty_s
+
+    def _is_published(self, slot: int) -> bool:
+        handle = self._handles[slot]
+        return handle >= 0 or (handle == NAMED and bool(self._named[slot]))
+
+    def _hold_if_bare(self, key: str, *, present: bool) -> None:
+        """Keeps the note of held routes right. present: the table has the route, whether held or not."""
+        if any(self._is_published(slot) for slot in self._slots(key)):
+            self._held.discard(key)
+        elif key in self._pools and key not in self._held:
+            if not present:
+                self._hold(key, self._spelling.get(key, key))
+            self._held.add(key)
+
+    def _hold(self, key: str, uri: str) -> None:
+        """Makes a route without endpoints in the table; ValueError and BlockingIOError as of add."""
+        if key not in self._empty:
+            self._table.remove(self._table.add(uri, *NOWHERE), keep_empty=True)
+
+    def _is_routable(self, key: str, facts: Registration) -> bool:
+        return not facts.tls_port and key not in self._services
+
+    def _identity(self, facts: Registration) -> dict[str, Any]:
+        identity: dict[str, Any] = {
+            "app": facts.app,
+            "instance_id": facts.private_instance_id,
+            "instance_index": facts.private_instance_index,
+        }
+        if facts.tags:
+            identity["process_id"] = facts.tags.get("process_id", "")
+        if self._limits.zone and facts.availability_zone == self._limits.zone:
+            identity["local"] = True
+        if facts.options is not None:
+            with contextlib.suppress(ValueError):  # complained about by _warn_if_unfit
+                balancing = facts.balancing
+                identity["balancing"] = balancing.algorithm
+                identity["hash_header"] = balancing.header
+                identity["hash_balance"] = balancing.factor
+        return identity
 
     # -- the log -------------------------------------------------------------------------------------------
 
@@ -557,7 +702,7 @@ class Registry:
             "instance_id": facts.private_instance_id,
             "server_cert_domain_san": facts.server_cert_domain_san,
             "protocol": facts.protocol or "http1",
-            "modification_tag": {"guid": "", "index": 0},
+            "modification_tag": {"guid": facts.tag.guid, "index": facts.tag.number},
             "isolation_segment": facts.isolation_segment or "-",
             "isTLS": facts.is_tls,
         }
@@ -571,12 +716,16 @@ class Registry:
             self.counts.route_services_unsupported += 1
             reason = "requests must pass a route service first, which this version cannot do"
             self._log.warn("endpoint-not-routable", reason=reason, **self._describe(key, facts))
-        if facts.lb_algorithm not in ALGORITHMS:
-            self._log.error(
-                "invalid-endpoint-load-balancing-algorithm-provided-keeping-pool-lb-algo",
-                endpointLBAlgorithm=facts.lb_algorithm,
-                uri=key,
-            )
+        if facts.options is not None:
+            try:
+                facts.balancing  # noqa: B018
+            except ValueError as error:
+                self._log.error(
+                    "invalid-endpoint-load-balancing-algorithm-provided-keeping-pool-lb-algo",
+                    endpointLBAlgorithm=facts.lb_algorithm,
+                    uri=key,
+                    error=str(error),
+                )
 
     def _reject(self, uri: str, message: Registration, why: str) -> None:
         self.counts.rejected += 1
@@ -585,13 +734,8 @@ class Registry:
             self._log.error("endpoint-not-registered", uri=uri, backend=message.address, error=why, suppressed=held)
 
 
-def _is_routable(facts: Registration) -> bool:
-    return not facts.tls_port and not facts.route_service_url
-
-
-def _identity(facts: Registration) -> dict[str, str]:
-    return {
-        "app": facts.app,
-        "instance_id": facts.private_instance_id,
-        "instance_index": facts.private_instance_index,
-    }
+def _may_withdraw(known: Registration, message: Registration) -> bool:
+    """gorouter: a withdrawal counts if its tag is the same or newer."""
+    if isinstance(known, StaticRegistration):
+        return False
+    return known.tag == message.tag or known.tag.succeeded_by(message.tag)

@@ -2,6 +2,9 @@
 
 import ipaddress
 from dataclasses import dataclass, field
+from typing import Any
+
+from gorouter_py.control.registry import route_key
 
 
 @dataclass
@@ -12,6 +15,7 @@ class Held:
     app: str
     instance_id: str
     instance_index: str
+    more: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -24,27 +28,37 @@ class FakeTable:
     _next: int = 100
 
     def add(
-        self, uri: str, ip: str, port: int, *, app: str = "", instance_id: str = "", instance_index: str = ""
+        self,
+        uri: str,
+        ip: str,
+        port: int,
+        *,
+        app: str = "",
+        instance_id: str = "",
+        instance_index: str = "",
+        **more: Any,
     ) -> int:
         ipaddress.ip_address(ip)
         if " " in uri:
             raise ValueError(f"bad uri {uri!r}")
         self._next += 1
-        self.held[self._next] = Held(uri, ip, port, app, instance_id, instance_index)
-        self.empty.discard(uri.lower())
+        self.held[self._next] = Held(uri, ip, port, app, instance_id, instance_index, more)
+        self.empty.discard(route_key(uri))
         return self._next
 
-    def replace(self, handle: int, *, app: str = "", instance_id: str = "", instance_index: str = "") -> int:
+    def replace(
+        self, handle: int, *, app: str = "", instance_id: str = "", instance_index: str = "", **more: Any
+    ) -> int:
         old = self.held.pop(handle)
         self._next += 1
         self.replaced += 1
-        self.held[self._next] = Held(old.uri, old.ip, old.port, app, instance_id, instance_index)
+        self.held[self._next] = Held(old.uri, old.ip, old.port, app, instance_id, instance_index, more)
         return self._next
 
     def remove(self, handle: int, *, keep_empty: bool = False) -> None:
-        uri = self.held.pop(handle).uri.lower()
-        if keep_empty and not any(held.uri.lower() == uri for held in self.held.values()):
-            self.empty.add(uri)
+        key = route_key(self.held.pop(handle).uri)
+        if keep_empty and not any(route_key(held.uri) == key for held in self.held.values()):
+            self.empty.add(key)
 
     def drop_empty(self, uri: str) -> bool:
         known = uri in self.empty
@@ -73,6 +87,9 @@ class FakeNames:
 @dataclass
 class FakeLog:
     lines: list[tuple[str, str, dict[str, object]]] = field(default_factory=list)
+
+    def enabled(self, level: str) -> bool:
+        return True
 
     def debug(self, message: str, /, **data: object) -> None:
         self.lines.append(("debug", message, data))

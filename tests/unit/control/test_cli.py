@@ -248,7 +248,7 @@ def test_serve_tells_what_it_does_not_heed(
     launched: list[tuple[Any, ...]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "c.yml"
-    path.write_text("nats: {hosts: [{hostname: x}]}\nprot: 1\nzone: z\n")
+    path.write_text("nats: {hosts: [{hostname: x}]}\nprot: 1\npid_file: z\n")
     serve("--config", str(path))
     lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert [(line["message"], line["log_level"]) for line in lines] == [

@@ -367,6 +367,18 @@ def test_settings_of_serve() -> None:
     assert loaded.gorouter_py.nats_optional
 
 
+def test_settings_of_the_balancer() -> None:
+    values = {
+        "backends.max_conns": 7,
+        "balancing_algorithm": "least-connection",
+        "balancing_algorithm_az_preference": "locally-optimistic",
+    }
+    settings = config.data_plane_settings(config.serve_config(None, values).config)
+    assert (settings["max_conns"], settings["balancing_algorithm"], settings["zone_preference"]) == (
+        7, "least-connection", True,
+    )  # fmt: skip
+
+
 def test_serve_takes_the_file_over_its_defaults_and_flags_over_the_file(file) -> None:
     path = file("backends: {max_attempts: 5}\nport: 1\nread_header_timeout: 1s\n")
     loaded = config.serve_config(path, {"port": 2}).config
@@ -409,10 +421,12 @@ EXTREMES: list[dict[str, object]] = [
     {
         "go_max_procs": 10**6,
         "backends.max_attempts": 10**6,
+        "backends.max_conns": 2**63 - 1,
         "max_idle_conns_per_host": 10**9,
         "max_header_bytes": 10**9,
     },
     {"go_max_procs": -5, "backends.max_attempts": -5, "max_idle_conns_per_host": -5, "max_header_bytes": 1},
+    {"backends.max_conns": -1},
     {"endpoint_timeout": 2**63 / 1e9, "frontend_idle_timeout": 2**63 / 1e9, "gorouter_py.max_connections": 2**31},
     {"sticky_session_cookie_names": [f"{n:063}" for n in range(16)], "healthcheck_user_agent": "x" * 255},
     {"sticky_session_cookie_names": [], "healthcheck_user_agent": "", "access_log.file": "/" + "x" * 4094},

@@ -30,11 +30,20 @@ def test_register_and_unregister() -> None:
     assert table.shown() == []
 
 
-def test_other_subjects_are_ignored() -> None:
+def test_of_other_subjects_only_the_shape_is_looked_at() -> None:
     intake, table, log, _ = bench()
-    for subject in ("router.greet", "router.start", "router.active_apps", "router."):
-        intake.take(subject, b"\x78\x9c no json")
-    assert (intake.invalid, table.held, log.lines) == (0, {}, [])
+    intake.take("router.start", b'{"id":"0-x","hosts":["10.0.0.1"],"minimumRegisterIntervalInSeconds":20}')
+    intake.take("router.greet", b"")
+    assert (intake.invalid, log.lines) == (0, [])
+    intake.take("router.active_apps", b"\x78\x9c no json")
+    assert (intake.invalid, table.held) == (1, {})
+    assert [line["subject"] for line in log.said("validation-error")] == ["router.active_apps"]
+
+
+def test_a_withdrawal_is_logged_as_it_came() -> None:
+    intake, _, log, _ = bench()
+    intake.take("router.unregister", GOOD)
+    assert log.said("unregister-route") == [{"message": GOOD.decode()}]
 
 
 def test_a_bad_message_is_logged_with_payload_and_subject() -> None:

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gorouter_py.control.messages import Registration
+from gorouter_py.control.messages import Options, Registration, RoutingApiRegistration
 from gorouter_py.control.registry import Limits, Registry, is_address, route_key
 from tests.unit.control.fakes import FakeLog, FakeNames, FakeTable
 
@@ -50,7 +50,8 @@ def test_new_unchanged_and_changed() -> None:
     (held,) = bench.table.held.values()
     assert held.app == "three"
     counts = bench.registry.counts
-    assert (counts.added, counts.unmodified, counts.updated) == (1, 1, 2)
+    assert (counts.added, counts.refreshed, counts.updated, counts.unmodified) == (1, 1, 2, 0)
+    assert counts.by_component == {("", "added"): 1, ("", "updated"): 3}
 
 
 def test_one_message_may_name_several_routes_and_a_changed_list_changes_no_endpoint() -> None:
@@ -67,7 +68,7 @@ def test_several_instances_of_a_route() -> None:
     for number in range(1, 4):
         bench.register("a.test", host=f"10.0.0.{number}")
     bench.register("a.test", host="10.0.0.2", now=5)
-    assert (bench.registry.routes, bench.registry.endpoints, bench.registry.counts.unmodified) == (1, 3, 1)
+    assert (bench.registry.routes, bench.registry.endpoints, bench.registry.counts.refreshed) == (1, 3, 1)
     bench.unregister("a.test", host="10.0.0.2")
     assert [address for _, address in bench.table.shown()] == ["10.0.0.1:80", "10.0.0.3:80"]
     bench.unregister("a.test", host="10.0.0.1")
@@ -114,6 +115,8 @@ def test_is_address(host: str, is_ip: bool) -> None:
 def test_unregister_compares_the_address_alone() -> None:
     bench = Bench()
     bench.register("a.test", private_instance_id="one", app="x")
+    bench.unregister("unknown.test")
+    assert not bench.log.said("endpoint-not-unregistered")  # gorouter: unknown routes are not worth a line
     bench.unregister("a.test", port=81)
     assert len(bench.table.held) == 1
     assert bench.log.said("endpoint-not-unregistered")
@@ -128,8 +131,10 @@ def test_log_lines_of_a_registration() -> None:
     bench.register("a.test")
     assert bench.log.order("info", "debug") == ["route-registered", "uri-added", "endpoint-registered"]
     bench.log.lines.clear()
-    bench.register("a.test")
-    assert bench.log.lines == []
+    bench.register("a.test")  # gorouter: known is updated, even if nothing changed
+    assert bench.log.order("info", "debug") == ["endpoint-registered"]
+    assert bench.log.lines[0][0] == "debug"
+    bench.log.lines.clear()
     bench.register("a.test", app="x")
     assert bench.log.lines[0][:2] == ("debug", "endpoint-registered")
     assert bench.log.lines[0][2]["modification_tag"] == {"guid": "", "index": 0}
@@ -216,9 +221,10 @@ def test_an_empty_route_is_kept_for_a_while() -> None:
     bench.unregister("a.test", now=5)
     assert bench.table.empty == {"a.test"}
     assert bench.registry.rows(bench.registry.keys()) == {"a.test": []}
+    assert not bench.log.said("route-unregistered")
     bench.registry.drop_empty(14.9)
     assert bench.table.empty == {"a.test"}
-    bench.registry.drop_empty(15)
+    bench.prune(15)  # so does each pruning cycle, which may come more often
     assert bench.table.empty == set()
     assert bench.registry.keys() == []
 
@@ -276,12 +282,130 @@ def test_what_the_table_refuses_is_logged_counted_and_forgotten() -> None:
 
 
 def test_an_unknown_balancing_algorithm_is_complained_about() -> None:
-    from gorouter_py.control.messages import Options
-
     bench = Bench()
     bench.register("a.test", options=Options(loadbalancing="magic"))
     assert len(bench.table.held) == 1
     assert bench.log.said("invalid-endpoint-load-balancing-algorithm-provided-keeping-pool-lb-algo")
+
+
+def test_options_reach_the_table() -> None:
+    bench = Bench(zone="z1")
+    options = Options(loadbalancing="hash", hash_header="X-Tenant", hash_balance="1.25")
+    bench.register("a.test", options=options, availability_zone="z1", tags={"process_id": "p", "component": "c"})
+    (held,) = bench.table.held.values()
+    assert held.more == {
+        "process_id": "p", "local": True, "balancing": "hash", "hash_header": "X-Tenant", "hash_balance": 1.25,
+    }  # fmt: skip
+    assert bench.registry.counts.by_component == {("c", "added"): 1}
+    bench.register("a.test", options=Options(lb_algo="least-connection"), availability_zone="z2")
+    (held,) = bench.table.held.values()
+    assert held.more == {"balancing": "least-connection", "hash_header": "", "hash_balance": 0.0}
+    bench.register("a.test")
+    (held,) = bench.table.held.values()
+    assert held.more == {}  # which leaves the route's balancer as it is
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(loadbalancing="magic"),
+        Options(loadbalancing="hash"),
+        Options(loadbalancing="hash", hash_header="not a name"),
+        Options(loadbalancing="hash", hash_header="x" * 64),
+        Options(loadbalancing="hash", hash_header="X-T", hash_balance="much"),
+        Options(loadbalancing="hash", hash_header="X-T", hash_balance=0.5),
+        Options(loadbalancing="hash", hash_header="X-T", hash_balance=float("inf")),
+    ],
+)
+def test_bad_options_keep_the_balancer_of_the_route(options: Options) -> None:
+    bench = Bench()
+    bench.register("a.test", options=options)
+    (held,) = bench.table.held.values()
+    assert held.more == {}
+    (line,) = bench.log.said("invalid-endpoint-load-balancing-algorithm-provided-keeping-pool-lb-algo")
+    assert line["endpointLBAlgorithm"] == options.loadbalancing
+
+
+def test_a_route_that_cannot_be_routed_is_held_so_that_no_wildcard_takes_its_requests() -> None:
+    bench = Bench()
+    bench.register("a.test", tls_port=443)
+    assert (bench.table.held, bench.table.empty) == ({}, {"a.test"})
+    bench.register("a.test", host="10.0.0.2")
+    assert bench.table.empty == set()
+    bench.unregister("a.test", host="10.0.0.2")
+    assert bench.table.empty == {"a.test"}
+    bench.unregister("a.test", tls_port=443)
+    assert bench.table.empty == set()
+    bench.register("b.test", host="not.resolved.yet")
+    assert bench.table.empty == {"b.test"}
+    bench.registry.resolved("not.resolved.yet", ("10.0.0.3",))
+    assert bench.table.empty == set()
+    bench.registry.resolved("not.resolved.yet", ())
+    assert bench.table.empty == {"b.test"}
+
+
+def test_the_latest_registration_says_which_route_service_a_route_has() -> None:
+    bench = Bench()
+    bench.register("a.test", host="10.0.0.1")
+    bench.register("a.test", host="10.0.0.2")
+    bench.register("a.test", host="10.0.0.2", route_service_url="https://rs.test")
+    assert (bench.table.held, bench.table.empty) == ({}, {"a.test"})
+    bench.register("a.test", host="10.0.0.1")  # unchanged, and still the latest word
+    assert [address for _, address in bench.table.shown()] == ["10.0.0.1:80", "10.0.0.2:80"]
+    bench.register("a.test", host="10.0.0.2", route_service_url="https://rs.test")
+    assert bench.table.held == {}
+    bench.unregister("a.test", host="10.0.0.1")
+    bench.unregister("a.test", host="10.0.0.2")
+    assert bench.table.empty == set()
+    bench.register("a.test")  # the service went with the route
+    assert len(bench.table.held) == 1
+
+
+# -- modification tags ----------------------------------------------------------------------------------------
+
+
+def tagged(guid: str, index: int, app: str = "x") -> RoutingApiRegistration:
+    return RoutingApiRegistration(
+        uris=["a.test"], host="10.0.0.1", port=80, app=app, tag_guid=guid, tag_index=index
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("known", "new", "taken"),
+    [(("g", 1), ("g", 2), True), (("g", 2), ("g", 1), False), (("g", 2), ("h", 1), True), (("g", 2), ("", 0), True),
+     (("", 0), ("g", 0), True), (("g", 2), ("g", 2), False)],
+)  # fmt: skip
+def test_modification_tags(known: tuple[str, int], new: tuple[str, int], taken: bool) -> None:
+    bench = Bench(stale_s=10.0)
+    bench.registry.register(tagged(*known, app="old"), 0)
+    bench.registry.register(tagged(*new, app="new"), 5)
+    (held,) = bench.table.held.values()
+    assert held.app == ("new" if taken else "old")
+    assert bench.registry.counts.unmodified == (not taken)
+    assert bool(bench.log.said("endpoint-not-registered")) is not taken
+    bench.prune(11)  # what is not taken refreshes nothing
+    assert bool(bench.table.held) is taken
+
+
+@pytest.mark.parametrize(("tag", "gone"), [(("g", 4), False), (("g", 5), True), (("g", 6), True), (("h", 0), True)])
+def test_an_older_withdrawal_does_not_count(tag: tuple[str, int], gone: bool) -> None:
+    bench = Bench()
+    bench.registry.register(tagged("g", 5), 0)
+    bench.registry.unregister(tagged(*tag), 1)
+    assert (not bench.table.held) is gone
+    (line,) = bench.log.said("endpoint-unregistered" if gone else "endpoint-not-unregistered")
+    assert line["modification_tag"] == {"guid": "g" if gone else tag[0], "index": 5 if gone else tag[1]}
+
+
+def test_the_bus_and_the_routing_api_may_name_the_same_address() -> None:
+    bench = Bench()
+    bench.registry.register(tagged("g", 5), 0)
+    bench.register("a.test", app="x")
+    assert bench.registry.counts.updated == 1
+    (portion,) = bench.registry.export()
+    assert len(portion) == 1
+    bench.registry.register(tagged("g", 5), 0)
+    assert list(bench.registry.export()) == [[]]  # the routing API keeps its own routes
 
 
 # -- sharding -------------------------------------------------------------------------------------------------
@@ -296,6 +420,13 @@ def test_sharding(mode: str, taken: list[str]) -> None:
     for number, segment in enumerate(["", "is1", "is2"]):
         bench.register(f"{segment}.test", host=f"10.0.0.{number}", isolation_segment=segment)
     assert [uri for uri, _ in bench.table.shown()] == [f"{segment}.test" for segment in taken]
+    bench.log.lines.clear()
+    for number, segment in enumerate(["", "is1", "is2"]):
+        if segment not in taken:  # silently, and not counted
+            bench.unregister(f"{segment}.test", host=f"10.0.0.{number}", isolation_segment=segment)
+    assert (bench.log.lines, bench.registry.counts.unregistered) == ([], 0)
+    bench.unregister("is1.test", host="10.0.0.1", isolation_segment="is2" if mode != "all" else "is1")
+    assert ("is1.test", "10.0.0.1:80") in bench.table.shown() or mode == "all"
 
 
 # -- names and static routes ----------------------------------------------------------------------------------
@@ -361,7 +492,7 @@ def test_export_holds_what_can_grow_stale_and_restore_takes_it_back() -> None:
     assert other.table.shown() == [("A.test/Ctx", "10.0.0.1:80")]
     assert other.log.lines == []
     other.register("A.test/Ctx", app="x", now=10)
-    assert other.registry.counts.unmodified == 1
+    assert other.registry.counts.refreshed == 1
     other.registry.restore("a.test/ctx", portion[0][2], math.inf)  # what is known stays as it is
     other.prune(131)
     assert not other.table.held
@@ -427,6 +558,9 @@ class Against(RuleBasedStateMachine):
         )
         assert held == sorted((key, address, app) for (key, address), (_, app, routed) in self.model.items() if routed)
         assert self.bench.registry.endpoints == len(self.model)
+        assert self.bench.table.empty == {key for key, _ in self.model} - {
+            key for (key, _), (_, _, routed) in self.model.items() if routed
+        }
         assert sorted(self.bench.registry.keys()) == sorted({key for key, _ in self.model})
 
 
