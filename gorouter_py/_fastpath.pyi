@@ -4,6 +4,7 @@ Threading: every method is called from the control thread only (the table has a 
 Methods never block on a worker, except stop().
 """
 
+import re
 from collections.abc import Sequence
 from typing import TypedDict
 
@@ -28,7 +29,7 @@ class Settings(TypedDict, total=False):
     head_bytes_max: int  # 1048576
     max_connections: int  # 0 = bounded by descriptors alone
     max_conns: int  # 0; attempts in flight per endpoint
-    balancing_algorithm: str  # "round-robin", or "least-connection", of routes whose registrations name none
+    balancing_algorithm: str  # "round-robin"; or "least-connection", of routes whose registrations name none
     zone_preference: bool  # False; first attempts go to endpoints added with local=True, if there are any
     empty_pool_503: bool  # False
     force_forwarded_proto_https: bool  # False
@@ -36,6 +37,20 @@ class Settings(TypedDict, total=False):
     secure_cookies: bool  # False
     sticky_auth_negotiate: bool  # False; Authorization: Negotiate binds a client to its instance
     keep_alive_100_continue: bool  # False; True: Expect: 100-continue does not end the connection to the endpoint
+    max_request_header_bytes: int  # 0; gorouter's formula over all request headers, answered 431 after the look-up
+    max_request_headers: int  # 0
+    max_response_header_bytes: int  # 0
+    max_response_headers: int  # 0
+    enable_zipkin: bool  # False; B3
+    enable_w3c: bool  # False; traceparent, tracestate
+    w3c_tenant_id: str  # ""
+    trace_key: str  # ""; X-Vcap-Trace with this value asks who answered
+    router_ip: str  # ""; X-Vcap-Router
+    redact_query_params: str  # "none"; "all" and "hash" leave the query of a GET out
+    add_response_headers: Sequence[tuple[str, str]]  # (); (name, value) that answers without that name get
+    remove_response_headers: Sequence[str]  # ()
+    extra_headers_to_log: Sequence[str]  # ()
+    extra_access_log_fields: Sequence[str]  # (); of LOG_FIELDS; others are ignored
     sticky_cookie_names: Sequence[str]  # ("JSESSIONID",)
     health_user_agent: str  # "HTTP-Monitor/1.1"
     access_log: str  # "" none, "-" stdout, else a path (append, mode 0644)
@@ -68,6 +83,10 @@ FAULTS: tuple[str, ...]
 DEFAULTS: dict[str, object]
 RANGES: dict[str, tuple[int, int]]
 BALANCES: dict[str, int]
+CHOICES: dict[str, tuple[str, ...]]
+LOG_FIELDS: dict[str, int]
+TEXT_BYTES_MAX: dict[str, int]
+TOKEN: re.Pattern[str]
 BUILD: str  # "release", "dev", "asan" or "tsan"
 
 class DataPlane:
@@ -151,6 +170,9 @@ def live_objects() -> dict[str, int]:
 
 def bugs() -> int:
     """Programmer errors met by a build without assertions; anything but 0 deserves a report."""
+
+def check_headers(key: str, value: Sequence[object]) -> tuple[object, ...]:
+    """A list of header names, (name, value) pairs or log columns as a tuple; ValueError names what is unfit."""
 
 def check_balancing(balancing: str, hash_header: str) -> None:
     """ValueError for an algorithm nobody knows, or a header that cannot be hashed by."""

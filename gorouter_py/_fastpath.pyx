@@ -2,6 +2,8 @@
 # the threads, and reads their counters. What a request passes through is in fastpath/ and knows nothing of Python.
 #
 # Threading: every method runs on the control thread; it is the route table's single writer. See _fastpath.pyi.
+import re
+
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64, i64, AGAIN
@@ -62,6 +64,20 @@ DEFAULTS = {
     "keep_alive_100_continue": False,
     "log_forwarded_for": True,
     "log_source_ip": True,
+    "max_request_header_bytes": 0,
+    "max_request_headers": 0,
+    "max_response_header_bytes": 0,
+    "max_response_headers": 0,
+    "enable_zipkin": False,
+    "enable_w3c": False,
+    "w3c_tenant_id": "",
+    "trace_key": "",
+    "router_ip": "",
+    "redact_query_params": "none",
+    "add_response_headers": (),
+    "remove_response_headers": (),
+    "extra_headers_to_log": (),
+    "extra_access_log_fields": (),
     "sticky_cookie_names": ("JSESSIONID",),
     "health_user_agent": "HTTP-Monitor/1.1",
     "access_log": "",
@@ -72,7 +88,26 @@ RANGES = {
     "max_attempts": (1, limits.ATTEMPTS_MAX),
     "head_bytes_max": (1024, limits.HEAD_BYTES_MAX),
     "upstream_idle_per_endpoint": (0, 1 << 20),
+    "max_request_header_bytes": (0, limits.HEAD_BYTES_MAX),
+    "max_request_headers": (0, limits.FIELDS_MAX),
+    "max_response_header_bytes": (0, 1 << 31),
+    "max_response_headers": (0, 1 << 31),
 }
+TEXT_BYTES_MAX = {"health_user_agent": 255, "trace_key": 255, "w3c_tenant_id": 255, "router_ip": 47, "access_log": 4095}
+CHOICES = {
+    "balancing_algorithm": ("round-robin", "least-connection"),
+    "redact_query_params": ("none", "all", "hash"),
+}
+LOG_FIELDS = {
+    "backend_time": L_BACKEND_TIME,
+    "dial_time": L_DIAL_TIME,
+    "dns_time": L_DNS_TIME,
+    "failed_attempts": L_FAILED_ATTEMPTS,
+    "failed_attempts_time": L_FAILED_ATTEMPTS_TIME,
+    "local_address": L_LOCAL_ADDRESS,
+    "tls_time": L_TLS_TIME,
+}
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")
 
 
 cdef Span view(bytes data):
@@ -97,19 +132,86 @@ def check_settings(settings):
             for name in value:
                 if not 0 < len(name.encode()) < 64:
                     raise ValueError(f"{key}: {name!r} must have 1 to 63 bytes")
-        elif key == "balancing_algorithm":
-            if value not in ("round-robin", "least-connection"):
-                raise ValueError(f"{key}: {value!r} must be 'round-robin' or 'least-connection'")
+        elif key in CHOICES:
+            if value not in CHOICES[key]:
+                raise ValueError(f"{key}: {value!r} must be one of {', '.join(CHOICES[key])}")
+        elif isinstance(default, tuple):
+            value = check_headers(key, value)
         elif isinstance(default, bool):
             value = bool(value)
         elif isinstance(default, int):
             low, high = RANGES.get(key, (0, 1 << 52))
             if not isinstance(value, int) or not low <= value <= high:
                 raise ValueError(f"{key}: {value!r} must be an integer from {low} to {high}")
-        elif len(str(value).encode()) > (255 if key == "health_user_agent" else 4095):
-            raise ValueError(f"{key}: too long")
+        elif len(str(value).encode()) > TEXT_BYTES_MAX[key]:
+            raise ValueError(f"{key}: more than {TEXT_BYTES_MAX[key]} bytes")
         whole[key] = value
     return whole
+
+
+def check_headers(key, value):
+    """A list of header names, (name, value) pairs or log columns as a tuple; ValueError names what is unfit."""
+    value = tuple(value)
+    if key == "extra_access_log_fields":
+        return tuple(dict.fromkeys(field for field in value if field in LOG_FIELDS))
+    if len(value) > NAMES_MAX:
+        raise ValueError(f"{key}: {len(value)} headers; at most {NAMES_MAX}")
+    for entry in value:
+        name, text = entry if key == "add_response_headers" else (entry, "")
+        if not TOKEN.fullmatch(name):
+            raise ValueError(f"{key}: {name!r} is no header name")
+        if any(c < " " and c != "\t" or c == "\x7f" for c in text):
+            raise ValueError(f"{key}: the value of {name} has a control character")
+    if sum(len(str(entry).encode()) + 8 for entry in value) > 8192:
+        raise ValueError(f"{key}: more than 8192 bytes in all")
+    return value
+
+
+cdef u32 fill_texts(NamedText *into, pairs, list keep):
+    """name -> text; the bytes are kept alive by `keep`."""
+    cdef u32 n = 0
+    cdef bytes name, text
+    for one, other in pairs:
+        name, text = one.lower().encode(), other.encode()
+        keep += [name, text]
+        into[n].name = name
+        into[n].name_n = <u32>len(name)
+        into[n].text = text
+        into[n].text_n = <u32>len(text)
+        n += 1
+    return n
+
+
+cdef void fill_headers(Settings *c, dict s, list keep):
+    cdef bytes key = (s["w3c_tenant_id"] + "@gorouter" if s["w3c_tenant_id"] else "gorouter").encode()
+    logged = dict.fromkeys(name.lower() for name in s["extra_headers_to_log"])
+    # gorouter: what tracing adds is logged, after the configured headers
+    if s["enable_zipkin"]:
+        logged |= dict.fromkeys(("x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid", "b3"))
+    if s["enable_w3c"]:
+        logged |= dict.fromkeys(("traceparent", "tracestate"))
+    c.enable_zipkin = s["enable_zipkin"]
+    c.enable_w3c = s["enable_w3c"]
+    # until the data plane can hash, a query that asks for hashing is left out rather than shown
+    c.redact_query = s["redact_query_params"] != "none"
+    c.max_request_header_bytes = s["max_request_header_bytes"]
+    c.max_request_headers = s["max_request_headers"]
+    c.max_response_header_bytes = s["max_response_header_bytes"]
+    c.max_response_headers = s["max_response_headers"]
+    c.n_add = fill_texts(c.add, [(n, f"{n}: {v}\r\n") for n, v in s["add_response_headers"]], keep)
+    c.n_remove = fill_texts(c.remove, [(n, "") for n in s["remove_response_headers"]], keep)
+    c.n_log_headers = fill_texts(c.log_headers, [(n, n.replace("-", "_")) for n in list(logged)[:NAMES_MAX]], keep)
+    c.n_log_fields = len(s["extra_access_log_fields"])
+    for i, field in enumerate(s["extra_access_log_fields"]):
+        c.log_fields[i] = LOG_FIELDS[field]
+    c.w3c_key_n = len(key)
+    memcpy(c.w3c_key, <const char *>key, len(key))
+    key = s["trace_key"].encode()
+    c.trace_key_n = len(key)
+    memcpy(c.trace_key, <const char *>key, len(key))
+    key = s["router_ip"].encode()
+    c.router_ip_n = len(key)
+    memcpy(c.router_ip, <const char *>key, len(key))
 
 
 cdef void fill_settings(Settings *c, dict s):
@@ -224,7 +326,7 @@ cdef class DataPlane:
     cdef bint started
     cdef bint stopped
     cdef bint draining
-    cdef dict final_counters
+    cdef list texts             # bytes that the settings point into
     cdef dict series_ids        # route key -> number, of numbers below series_seen
     cdef u32 series_seen
 
@@ -240,6 +342,8 @@ cdef class DataPlane:
         self.series_ids = {}
         self.series_seen = 1
         fill_settings(&self.g.cfg, whole)
+        self.texts = []
+        fill_headers(&self.g.cfg, whole, self.texts)
         self.g.log_stdout = path == b"-" or whole["access_log_stdout"]
         if path and path != b"-":
             memcpy(self.g.log_path, <const char *>path, len(path))

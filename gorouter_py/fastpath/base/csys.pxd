@@ -28,6 +28,7 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t send(int fd, const void *p, size_t n, int flags) noexcept
     ssize_t sendmsg(int fd, const msghdr *m, int flags) noexcept
     int shutdown(int fd, int how) noexcept
+    int getsockname(int fd, sockaddr *addr, socklen_t *n) noexcept
     int setsockopt(int fd, int level, int name, const void *p, socklen_t n) noexcept
     int getsockopt(int fd, int level, int name, void *p, socklen_t *n) noexcept
     enum:

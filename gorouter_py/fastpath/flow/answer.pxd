@@ -6,7 +6,7 @@ from gorouter_py.fastpath.http cimport heads
 from gorouter_py.fastpath.http.heads cimport Head
 from gorouter_py.fastpath.net cimport tap
 from gorouter_py.fastpath.route cimport endpoint
-from gorouter_py.fastpath.flow cimport choice, daytime, fault, logline
+from gorouter_py.fastpath.flow cimport choice, daytime, fault, logline, rewrite
 from gorouter_py.fastpath.flow.stream cimport HeadOut, Stream
 from gorouter_py.fastpath.flow.state cimport *
 
@@ -39,6 +39,7 @@ cdef inline void send(Exchange *x, u16 status, Span lines, Span body, bint close
     out.framing = heads.BODY_LENGTH
     out.content_length = body.n
     out.close = close
+    rewrite.apply(x.w, &out)
     x.status = status
     x.flags |= X_LOCAL | X_RESP_HEAD | X_RESP_DONE
     x.down.ops.send_head(x.down, &out)

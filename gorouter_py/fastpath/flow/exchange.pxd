@@ -14,7 +14,7 @@ from gorouter_py.fastpath.http.heads cimport Field, Head
 from gorouter_py.fastpath.net cimport tap, timers
 from gorouter_py.fastpath.route cimport balance, endpoint
 from gorouter_py.fastpath.route.endpoint cimport Endpoint
-from gorouter_py.fastpath.flow cimport answer, choice, fault, forward, logline, series
+from gorouter_py.fastpath.flow cimport answer, choice, fault, forward, logline, series, trace
 from gorouter_py.fastpath.flow.stream cimport HeadOut, Stream
 from gorouter_py.fastpath.flow.state cimport *
 
@@ -50,6 +50,7 @@ cdef inline void destroy(Exchange *x) noexcept nogil:
     cdef Worker *w = x.w
     timers.cancel(&w.wheel, &x.timer)
     buf.release(&w.slabs, x.index)
+    buf.release(&w.slabs, x.trace)
     if x.ep != NULL:
         endpoint.unref(x.ep)
     dp.live(dp.LIVE_EXCHANGE, -1)
@@ -118,6 +119,8 @@ cdef inline void begin(Worker *w, Stream *down, Head *h) noexcept nogil:
         return
     if refuse_early(x):
         return
+    if w.shared.cfg.enable_zipkin or w.shared.cfg.enable_w3c:
+        trace.begin(w, x)
     note_upgrade(x)
     choice.find_sticky(x)
     attempt(x, CARE_ANY if repeatable(x) else CARE_QUIET)
@@ -183,12 +186,17 @@ cdef inline void attempt(Exchange *x, int care) noexcept nogil:
             fail_with(x, x.fault)
             return
         choice.settle(x, e)
+        if x.attempts == 0 and is_too_large(x):
+            fail_with(x, fault.HEAD_TOO_LARGE)
+            return
         x.attempts += 1
         tap.inc(&w.counters.attempts)
         if x.attempts > 1:
             tap.inc(&w.counters.retries)
+        x.tried_ns = clock.mono_ns()
+        x.dialed_ns = 0
         if x.up_began_ns == 0:
-            x.up_began_ns = clock.mono_ns()
+            x.up_began_ns = x.tried_ns
         balance.begin(e)
         x.in_flight = 1
         x.up = w.open_up(w, e, x.req.method, care, &code)
@@ -208,6 +216,20 @@ cdef inline void attempt(Exchange *x, int care) noexcept nogil:
     elif x.up.ready:
         on_ready(x, x.up)
 
+# gorouter: counted after the look-up, by this formula, and refused from the limit on.
+cdef inline bint is_too_large(const Exchange *x) noexcept nogil:
+    cdef Settings *cfg = &x.w.shared.cfg
+    cdef const Head *h = &x.req
+    cdef u64 total = <u64>h.method_len + h.target_len + 8 + 4
+    cdef u32 i
+    if cfg.max_request_headers and h.nfields > cfg.max_request_headers:
+        return True
+    if cfg.max_request_header_bytes == 0:
+        return False
+    for i in range(h.nfields):
+        total += <u64>h.fields[i].name_len + h.fields[i].value_len + 4
+    return total >= cfg.max_request_header_bytes
+
 # gorouter: an endpoint is told that its connection ends when keep-alive is off, and for Expect: 100-continue.
 cdef inline bint ends_upstream(const Exchange *x) noexcept nogil:
     cdef Settings *cfg = &x.w.shared.cfg
@@ -220,6 +242,7 @@ cdef inline bint note_failure(Exchange *x, int code) noexcept nogil:
     cdef bint again
     landed(x)
     x.fault = code
+    x.lost_ns += clock.mono_ns() - x.tried_ns
     tap.inc(&w.counters.endpoint_failures)
     # a reset of a kept connection only says that it had grown too old
     if row.blame and not (code == fault.UP_RESET and x.up != NULL and x.up.reused):
@@ -284,6 +307,8 @@ cdef inline void on_drain(void *owner, Stream *s) noexcept nogil:
 # Connected: from now on, and not before, the request's body is read.
 cdef inline void on_ready(void *owner, Stream *s) noexcept nogil:
     cdef Exchange *x = <Exchange *>owner
+    if not s.reused:
+        x.dialed_ns = clock.mono_ns()
     if x.flags & X_REQ_DONE:
         return
     if x.req.flags & heads.F_EXPECT_100 and not (x.flags & X_CONTINUED):
@@ -320,8 +345,14 @@ cdef inline void on_head(void *owner, Stream *s, Head *h) noexcept nogil:
         x.down.ops.send_head(x.down, &out)
         return
     landed(x)
+    if has_too_much(x, h):
+        on_fail(x, s, fault.UP_TOO_MANY_HEADERS if x.w.shared.cfg.max_response_headers
+                and h.nfields > x.w.shared.cfg.max_response_headers else fault.UP_HEAD_TOO_LARGE)
+        return
     if x.flags & X_WEBSOCKET:
         tap.inc(&x.w.counters.websocket_failures)
+    if x.w.shared.cfg.n_log_fields:
+        x.local_n = <u8>s.ops.local_addr(s, x.local)
     x.status = h.status
     x.flags |= X_RESP_HEAD
     answer.count_status(x)
@@ -334,6 +365,11 @@ cdef inline void on_head(void *owner, Stream *s, Head *h) noexcept nogil:
     if h.framing == heads.BODY_NONE:
         out.framing = heads.BODY_NONE
     x.down.ops.send_head(x.down, &out)
+
+cdef inline bint has_too_much(const Exchange *x, const Head *h) noexcept nogil:
+    cdef Settings *cfg = &x.w.shared.cfg
+    return (cfg.max_response_headers and h.nfields > cfg.max_response_headers) or (
+        cfg.max_response_header_bytes and h.len > cfg.max_response_header_bytes)
 
 # Must the client's connection end with this answer? Also when it comes before the request was read: what follows on
 # the connection could not be told from the rest of the body.

@@ -49,6 +49,7 @@ enum { DP_RETRY_NO, DP_RETRY_SAFE, DP_RETRY_ANY };
     X(UP_INTERIM, -92, 502, DP_RETRY_NO, 0, "endpoint_failure (too many 1xx responses)", DP_BADGW) \
     X(UP_UPGRADE, -93, 502, DP_RETRY_NO, 0, "endpoint_failure (unexpected switch of protocols)", DP_BADGW) \
     X(NO_ENDPOINT_LEFT, -94, 502, DP_RETRY_NO, 0, "endpoint_failure (No endpoints available)", DP_BADGW) \
+    X(UP_TOO_MANY_HEADERS, -96, 502, DP_RETRY_NO, 0, "endpoint_failure (Too many response headers)", DP_BADGW) \
     X(NO_SOCKETS, -95, 503, DP_RETRY_NO, 0, "overloaded", "The router has no descriptors to spare") \
     /* the router itself */ \
     X(STOPPING, -100, 0, DP_RETRY_NO, 0, NULL, "The router is stopping")

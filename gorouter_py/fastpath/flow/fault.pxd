@@ -41,6 +41,7 @@ cdef extern from "fault.h" nogil:
         UP_UPGRADE "DP_F_UP_UPGRADE"
         NO_ENDPOINT_LEFT "DP_F_NO_ENDPOINT_LEFT"
         NO_SOCKETS "DP_F_NO_SOCKETS"
+        UP_TOO_MANY_HEADERS "DP_F_UP_TOO_MANY_HEADERS"
         STOPPING "DP_F_STOPPING"
         FAULT_COUNT "DP_FAULT_COUNT"
     ctypedef struct Row "dp_fault_row":

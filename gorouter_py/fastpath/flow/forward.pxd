@@ -11,9 +11,9 @@ from gorouter_py.fastpath.http cimport heads, h1, cookies
 from gorouter_py.fastpath.http.heads cimport Field, Head
 from gorouter_py.fastpath.route cimport endpoint
 from gorouter_py.fastpath.route.endpoint cimport Endpoint
-from gorouter_py.fastpath.flow cimport choice, daytime
+from gorouter_py.fastpath.flow cimport choice, daytime, rewrite
 from gorouter_py.fastpath.flow.stream cimport HeadOut
-from gorouter_py.fastpath.flow.state cimport Exchange, Settings, Worker, X_BOUND, X_STICKY_MISS, X_UPGRADE
+from gorouter_py.fastpath.flow.state cimport DROP_TRACE, Exchange, Settings, Worker, X_BOUND, X_STICKY_MISS, X_UPGRADE
 
 cdef enum:
     FORWARDED_ROOM = 49152      # of the scratch, for the joined X-Forwarded-For; longer lists get a line of their own
@@ -113,6 +113,8 @@ cdef inline void request(Worker *w, Exchange *x, HeadOut *out, bint close) noexc
     out.upgrade_value = heads.get(h, heads.N_UPGRADE)
     for i in range(h.nfields):
         id = h.fields[i].id
+        if h.fields[i].drop == DROP_TRACE:
+            continue
         h.fields[i].drop = id != 0 and (
             (heads.names[id].flags & heads.HOP) != 0
             or id == heads.N_CONTENT_LENGTH
@@ -143,6 +145,8 @@ cdef inline void request(Worker *w, Exchange *x, HeadOut *out, bint close) noexc
         at = fmt.dec(at, x.wall_ns // 1000000)
         at = fmt.put(at, b"\r\n", 2)
     at = line(at, b"X-Vcap-Request-Id: ", 19, span.make(x.request_id, fmt.UUID_LEN))
+    if x.trace != NULL:
+        at = fmt.put(at, x.trace.data, x.trace.wpos)
     out.extra = span.make(lines, <u32>(at - lines))
 
 # ---- towards the client ------------------------------------------------------------------------------------------
@@ -245,6 +249,14 @@ cdef inline void interim(Head *h, HeadOut *out) noexcept nogil:
     out.upgrade = 0
     out.extra = span.make(NULL, 0)
 
+# gorouter: X-Vcap-Trace with the configured key asks which router and instance answered.
+cdef inline bint wants_trace(const Settings *cfg, const Head *h) noexcept nogil:
+    cdef u32 i
+    for i in range(h.nfields):
+        if span.ieq(heads.name(h, &h.fields[i]), b"x-vcap-trace", 12):
+            return span.eq(heads.value(h, &h.fields[i]), cfg.trace_key, cfg.trace_key_n)
+    return False
+
 # The final answer of an endpoint. framing is what the client's side is to use.
 cdef inline void response(Worker *w, Exchange *x, Head *h, HeadOut *out, bint close) noexcept nogil:
     cdef Settings *cfg = &w.shared.cfg
@@ -270,4 +282,9 @@ cdef inline void response(Worker *w, Exchange *x, Head *h, HeadOut *out, bint cl
         at = line(at, b"Date: ", 6, daytime.date(w, x.wall_ns // 1000000000))
     if (h.flags & heads.F_SETS_COOKIE) or (x.flags & X_STICKY_MISS) or cfg.sticky_auth_negotiate:
         at = sticky_cookie(w, x, h, at)
+    if cfg.trace_key_n and wants_trace(cfg, &x.req):
+        at = line(at, b"X-Vcap-Router: ", 15, span.make(cfg.router_ip, cfg.router_ip_n))
+        at = line(at, b"X-Vcap-Backend: ", 16, endpoint.addr_text(x.ep))
+        at = line(at, b"X-Cf-RouteEndpoint: ", 20, endpoint.addr_text(x.ep))
     out.extra = span.make(w.scratch, <u32>(at - w.scratch))
+    rewrite.apply(w, out)

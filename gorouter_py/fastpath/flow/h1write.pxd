@@ -5,6 +5,7 @@ from gorouter_py.fastpath.base.types cimport Span, u8, u32, u64, i64
 from gorouter_py.fastpath.base cimport dp, fmt, limits
 from gorouter_py.fastpath.http cimport chunked, heads
 from gorouter_py.fastpath.http.heads cimport Head
+from gorouter_py.fastpath.net cimport sock
 from gorouter_py.fastpath.flow cimport conn, fault
 from gorouter_py.fastpath.flow.stream cimport HeadOut, Stream
 from gorouter_py.fastpath.flow.state cimport *
@@ -160,6 +161,9 @@ cdef inline void tunnel(Stream *s) noexcept nogil:
     c.attempt_until_ms = 0
     c.since_ms = c.w.now_ms
     conn.todo(c)
+
+cdef inline u32 local_addr(Stream *s, char *w) noexcept nogil:
+    return sock.write_local(w, (<Conn *>s).fd)
 
 cdef inline void done(Stream *s, bint clean) noexcept nogil:
     cdef Conn *c = <Conn *>s

@@ -7,8 +7,8 @@ from gorouter_py.fastpath.http cimport heads
 from gorouter_py.fastpath.http.heads cimport Head
 from gorouter_py.fastpath.route cimport endpoint
 from gorouter_py.fastpath.net cimport tap
-from gorouter_py.fastpath.flow cimport daytime, fault, forward
-from gorouter_py.fastpath.flow.state cimport Exchange, Settings, Shared, Worker, X_NO_LOG
+from gorouter_py.fastpath.flow cimport daytime, fault, forward, rewrite
+from gorouter_py.fastpath.flow.state cimport *
 
 cdef enum:
     CUT_TARGET = 8192           # bytes of each kind that a line shows
@@ -96,7 +96,7 @@ cdef inline Span behind_authority(Span t) noexcept nogil:
     return span.make(t.p + i, t.n - i)
 
 # URL.RequestURI(): the target with bytes over 0x7f escaped, absolute form without scheme and authority.
-cdef inline char *target(char *w, const Head *h) noexcept nogil:
+cdef inline char *target(char *w, const Head *h, bint redact) noexcept nogil:
     cdef const char *digits = b"0123456789ABCDEF"
     cdef Span t = heads.target(h)
     cdef u32 i, n
@@ -107,6 +107,8 @@ cdef inline char *target(char *w, const Head *h) noexcept nogil:
             w += 1
     n = t.n if t.n < CUT_TARGET else CUT_TARGET
     for i in range(n):
+        if redact and t.p[i] == c'?':
+            break
         if <u8>t.p[i] >= 0x80:
             w[0] = c'%'
             w[1] = digits[<u8>t.p[i] >> 4]
@@ -164,14 +166,52 @@ cdef inline char *router_error(char *w, const Exchange *x, int code) noexcept no
             p += 1
     return w
 
-cdef inline char *request_line(char *p, const Head *h) noexcept nogil:
+# gorouter: only GET queries are redacted.
+cdef inline char *request_line(char *p, const Head *h, bint redact) noexcept nogil:
     p[0] = c'"'
     p = escaped(p + 1, heads.method(h), 64)
     p[0] = c' '
-    p = target(p + 1, h)
+    p = target(p + 1, h, redact and h.method == heads.M_GET)
     p = fmt.put(p, b" HTTP/1.", 8)
     p[0] = <char>(c'0' + h.minor)
     return fmt.put(p + 1, b'" ', 2)
+
+cdef inline char *duration(char *w, bint known, u64 ns) noexcept nogil:
+    return fmt.seconds(w, ns) if known else fmt.put(w, b'"-"', 3)
+
+# A column of extra_access_log_fields; away: ns from the first attempt to the end of the answer.
+# gorouter: a phase that did not happen took 0, all are "-" if no attempt succeeded.
+cdef inline char *extra_field(char *w, const Exchange *x, u8 column, u64 away) noexcept nogil:
+    cdef bint worked = x.ep != NULL and (x.flags & X_RESP_HEAD) != 0 and not (x.flags & X_LOCAL)
+    cdef u32 failed = x.attempts - (1 if worked else 0)
+    if column == L_FAILED_ATTEMPTS:
+        return fmt.dec(fmt.text(w, b" failed_attempts:"), failed)
+    if column == L_FAILED_ATTEMPTS_TIME:
+        return duration(fmt.text(w, b" failed_attempts_time:"), failed != 0, x.lost_ns)
+    if column == L_DNS_TIME:
+        return duration(fmt.text(w, b" dns_time:"), worked, 0)
+    if column == L_DIAL_TIME:
+        return duration(fmt.text(w, b" dial_time:"), worked, x.dialed_ns - x.tried_ns if x.dialed_ns else 0)
+    if column == L_TLS_TIME:
+        return duration(fmt.text(w, b" tls_time:"), worked, 0)
+    if column == L_BACKEND_TIME:
+        return duration(fmt.text(w, b" backend_time:"), worked, away - x.lost_ns if away > x.lost_ns else 0)
+    return quoted(fmt.text(w, b" local_address:"), span.make(x.local, x.local_n if worked else 0))
+
+# The value of a request header as it went to the endpoint; the trace lines hide what they replaced.
+cdef inline Span sent_value(const Exchange *x, const NamedText *t) noexcept nogil:
+    cdef const Head *h = &x.req
+    cdef Span rest, line
+    cdef u32 i
+    if x.trace != NULL:
+        rest = span.make(x.trace.data, x.trace.wpos)
+        while rewrite.next_line(&rest, &line):
+            if rewrite.is_named(line, t):
+                return span.trim(span.make(line.p + t.name_n + 1, line.n - t.name_n - 3))
+    for i in range(h.nfields):
+        if span.ieq(heads.name(h, &h.fields[i]), t.name, t.name_n):
+            return heads.value(h, &h.fields[i])
+    return span.make(NULL, 0)
 
 cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
     cdef Settings *cfg = &w.shared.cfg
@@ -180,6 +220,7 @@ cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
     cdef u64 total = ended_ns - x.began_ns
     cdef u64 away = x.up_ended_ns - x.up_began_ns if x.up_ended_ns > x.up_began_ns else 0
     cdef Span host = heads.host(h)
+    cdef u32 i
     if not cfg.log_enabled or (x.flags & X_NO_LOG):
         return
     p = escaped(p, host, limits.HOST_MAX)
@@ -187,7 +228,7 @@ cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
     p = fmt.span(p, daytime.stamp(w, x.wall_ns // 1000000000))
     p = fmt.dec_pad(p, x.wall_ns % 1000000000, 9)
     p = fmt.put(p, b"Z] ", 3)
-    p = request_line(p, h)
+    p = request_line(p, h, cfg.redact_query)
     p = fmt.dec(p, x.status) if x.status else fmt.put(p, b'"-"', 3)
     p[0] = c' '
     p = fmt.dec(p + 1, x.req_bytes)
@@ -218,6 +259,8 @@ cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
     p = quoted(p, endpoint.instance_index(x.ep) if x.ep != NULL else span.make(NULL, 0))
     p = fmt.put(p, b" instance_id:", 13)
     p = quoted(p, endpoint.instance_id(x.ep) if x.ep != NULL else span.make(NULL, 0))
+    for i in range(cfg.n_log_fields):
+        p = extra_field(p, x, cfg.log_fields[i], away)
     p = fmt.put(p, b" x_cf_routererror:", 18)
     if x.fault and fault.row(x.fault).what != NULL:
         p[0] = c'"'
@@ -226,6 +269,11 @@ cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
         p += 1
     else:
         p = fmt.put(p, b'"-"', 3)
+    for i in range(cfg.n_log_headers):
+        p[0] = c' '
+        p = fmt.put(p + 1, cfg.log_headers[i].text, cfg.log_headers[i].text_n)
+        p[0] = c':'
+        p = quoted(p + 1, sent_value(x, &cfg.log_headers[i]))
     p[0] = c'\n'
     p += 1
     push(w, span.make(w.scratch, <u32>(p - w.scratch)))

@@ -20,6 +20,28 @@ cdef struct CookieName:
     u8 n
     char text[63]
 
+# A header the configuration names: name in lower case, and a text (a whole line, or a label). The bytes belong to the
+# DataPlane and live as long as the threads.
+cdef struct NamedText:
+    const char *name
+    const char *text
+    u32 name_n
+    u32 text_n
+
+cdef enum:
+    NAMES_MAX = 64              # headers of one kind that the configuration may name
+    DROP_TRACE = 2              # Field.drop: stays out of every attempt, trace lines take its place
+
+# Columns of extra_access_log_fields.
+cdef enum LogField:
+    L_BACKEND_TIME = 1
+    L_DIAL_TIME
+    L_DNS_TIME
+    L_FAILED_ATTEMPTS
+    L_FAILED_ATTEMPTS_TIME
+    L_LOCAL_ADDRESS
+    L_TLS_TIME
+
 cdef struct Settings:       # meaning and defaults: _fastpath.pyi
     u32 workers
     u64 head_timeout_ms
@@ -50,6 +72,27 @@ cdef struct Settings:       # meaning and defaults: _fastpath.pyi
     bint log_forwarded_for
     bint log_source_ip
     bint log_enabled
+    bint enable_zipkin
+    bint enable_w3c
+    bint redact_query
+    u32 max_request_header_bytes    # gorouter's formula; 0 = no bound but head_bytes_max
+    u32 max_request_headers         # 0 = no bound
+    u32 max_response_header_bytes
+    u32 max_response_headers
+    u32 n_add
+    u32 n_remove
+    u32 n_log_headers
+    u32 n_log_fields
+    NamedText add[NAMES_MAX]        # text: the line
+    NamedText remove[NAMES_MAX]
+    NamedText log_headers[NAMES_MAX]    # text: the label
+    u8 log_fields[8]
+    u32 w3c_key_n
+    char w3c_key[272]
+    u32 trace_key_n
+    char trace_key[256]
+    u32 router_ip_n
+    char router_ip[48]
     u32 n_sticky
     CookieName sticky[limits.COOKIE_NAMES_MAX]
     u32 health_agent_n
@@ -191,9 +234,15 @@ cdef struct Exchange:
     u64 up_ended_ns
     u64 req_bytes
     u64 resp_bytes
+    u64 tried_ns            # when the last attempt began
+    u64 lost_ns             # spent on attempts that failed
+    u64 dialed_ns           # when its connection was there; 0: it was there before
+    Buf *trace              # lines in place of those marked DROP_TRACE; NULL without tracing
     Span sticky_id          # view into req
     u32 series
     char request_id[36]
+    u8 local_n
+    char local[55]          # our "ip:port" towards the endpoint, where the log wants it
 
 # How careful open_up is with a kept connection.
 cdef enum Care:

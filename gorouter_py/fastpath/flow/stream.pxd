@@ -54,6 +54,7 @@ cdef struct StreamOps:
     i64 (*send_end)(Stream *s, Span trailers) noexcept nogil
     void (*want_body)(Stream *s, bint on) noexcept nogil
     void (*tunnel)(Stream *s) noexcept nogil        # from here on bytes, not messages
+    u32 (*local_addr)(Stream *s, char *w) noexcept nogil   # writes our "ip:port", at most 55 bytes; its length
     void (*done)(Stream *s, bint clean) noexcept nogil   # clean: the connection may carry another message
 
 cdef struct StreamEvents:

@@ -36,6 +36,7 @@ cdef inline void join_parts(Worker *w) noexcept nogil:
     w.down_ops.send_end = h1write.send_end
     w.down_ops.want_body = h1write.want_body
     w.down_ops.tunnel = h1write.tunnel
+    w.down_ops.local_addr = h1write.local_addr
     w.down_ops.done = h1write.done
     w.up_ops = w.down_ops
     w.exchange_events.on_ready = exchange.on_ready

@@ -80,6 +80,15 @@ cdef inline u32 write_addr(char *w, const u8 *addr, u16 *ip_off, u16 *ip_len) no
     w = fmt.dec(w + 1, port)
     return <u32>(w - start)
 
+# Our own end of a connection, "ip:port"; 0 if it cannot be had.
+cdef inline u32 write_local(char *w, int fd) noexcept nogil:
+    cdef u8 addr[128]
+    cdef csys.socklen_t n = sizeof(addr)
+    cdef u16 off, ip_n
+    if csys.getsockname(fd, <csys.sockaddr *>addr, &n) != 0:
+        return 0
+    return write_addr(w, addr, &off, &ip_n)
+
 cdef inline bint is_v4_mapped(const u8 *addr) noexcept nogil:
     cdef int i
     for i in range(8, 18):
