@@ -5,9 +5,13 @@ Counters of the data plane appear as gorouter_<name>_total, its gauges (*_open, 
 One name differs: its `requests` is gorouter_requests_received_total, since gorouter_requests_total has labels.
 
 The number of series is bounded by the data plane: routes beyond its cap share the series with route="".
+
+Beside them come gorouter's own names (`_gorouter`), with its labels and units, so that its dashboards go on. Their
+histograms have the configured bounds; what the data plane measured is cumulated at its own bound nearest to each.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import bisect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +19,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+
+from gorouter_py.control.traffic import STATUS_GROUPS, UNREGISTERED, Flow, Histogram, Taken
 
 if TYPE_CHECKING:
     from gorouter_py._fastpath import Series
@@ -24,6 +30,24 @@ GAUGE_SUFFIXES: Final = ("_open", "_active", "_idle")
 BUCKETS_PER_SHOWN: Final = 4  # an octave: 2,048 routes with all 96 buckets would be 200,000 lines a scrape
 RENAMED: Final = {"requests": "requests_received"}
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Gorouter:
+    """What gorouter's own names show. messages: by component and action; errors: of this page, by cause."""
+
+    taken: Taken
+    messages: Mapping[tuple[str, str], int]
+    registrations_ms: Histogram
+    routes: int
+    routes_pruned: int
+    since_update_ms: float
+    buffered_messages: int
+    dropped_messages: int
+    descriptors: Callable[[], int]  # called while rendering: it may take its time
+    errors: Mapping[str, int]
+    latency_bounds_ms: Sequence[float] = ()  # empty: no latencies
+    http_latency_bounds_s: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +61,174 @@ class Readings:
     gauges: Mapping[str, float] = field(default_factory=dict)
     actions: Mapping[str, int] = field(default_factory=dict)  # registry messages by what they did
     info: Mapping[str, str] = field(default_factory=dict)
+    gorouter: Gorouter | None = None
 
 
 def render(readings: Readings) -> bytes:
     """The text exposition format, version 0.0.4."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(readings))
-    return generate_latest(registry)
+    text = generate_latest(registry)
+    if readings.gorouter is not None:
+        text += "".join(_gorouter(readings, readings.gorouter)).encode()
+    return text
+
+
+# -- gorouter's names ------------------------------------------------------------------------------------------
+# Written by hand: the library ends the name of every counter with _total, Go's does not.
+
+Labels = Mapping[str, str]
+PLAIN_COUNTERS: Final = {
+    "rejected_requests": "Requests without a usable host, for an unknown route or a bad instance header",
+    "bad_gateways": "Requests answered 502 because no endpoint answered",
+    "empty_content_length_header": "Requests with an empty Content-Length, where they are let in",
+    "backend_invalid_id": "Endpoints whose certificate is for another name",
+    "backend_invalid_tls_cert": "Endpoints whose certificate is not trusted",
+    "backend_tls_handshake_failed": "TLS handshakes with endpoints that failed",
+    "backend_exhausted_conns": "Requests whose route had all endpoints at their connection limit",
+    "websocket_upgrades": "Upgrades to websocket",
+    "websocket_failures": "Upgrades to websocket that failed",
+}
+
+
+def _gorouter(readings: Readings, it: Gorouter) -> Iterator[str]:
+    taken, counters = it.taken, readings.counters
+    actions = [(key, count) for key, count in it.messages.items() if key[1] != UNREGISTERED]
+    yield from _family(
+        "registry_message", "counter", "Registrations by component and what they did",
+        (({"action": action, "component": component}, count) for (component, action), count in actions),
+    )  # fmt: skip
+    yield from _family(
+        "unregistry_message", "counter", "Withdrawn registrations by component",
+        (({"component": key[0]}, count) for key, count in it.messages.items() if key[1] == UNREGISTERED),
+    )  # fmt: skip
+    yield from _family("routes_pruned", "counter", "Stale endpoints dropped", [({}, it.routes_pruned)])
+    yield from _family("total_routes", "gauge", "Routes", [({}, it.routes)])
+    yield from _family(
+        "ms_since_last_registry_update", "gauge", "Milliseconds since the latest message; -1: none came",
+        [({}, it.since_update_ms)],
+    )  # fmt: skip
+    tagged = {name: flow.requests for name, flow in taken.components.items()}
+    attempts = {"": max(counters.get("attempts", 0) - sum(tagged.values()), 0), **tagged}
+    yield from _family(
+        "total_requests", "counter", "Attempts to have a request answered, by component",
+        (({"component": component}, count) for component, count in attempts.items()),
+    )  # fmt: skip
+    for name, text in PLAIN_COUNTERS.items():
+        yield from _family(name, "counter", text, [({}, counters.get(name, 0))])
+    yield from _family(
+        "responses", "counter", "Answers of endpoints by group of status codes",
+        (({"status_group": group}, count) for group, count in zip(STATUS_GROUPS, taken.whole.groups, strict=True)),
+    )  # fmt: skip
+    yield from _family("file_descriptors", "gauge", "Open descriptors", [({}, it.descriptors())])
+    yield from _family("buffered_messages", "gauge", "Messages that wait to be handled", [({}, it.buffered_messages)])
+    yield from _family(
+        "total_dropped_messages", "gauge", "Messages dropped because too many waited", [({}, it.dropped_messages)]
+    )
+    yield from _family(
+        "promhttp_metric_handler_errors_total", "counter", "Failures of this page by cause",
+        (({"cause": cause}, count) for cause, count in it.errors.items()),
+    )  # fmt: skip
+    histogram = it.registrations_ms
+    yield from _histograms(
+        "route_registration_latency", "From the change of an endpoint to its registration here, in milliseconds",
+        [({}, histogram.bounds, histogram.counts, histogram.total)],
+    )  # fmt: skip
+    if it.latency_bounds_ms:
+        flows = {"": _without(taken.whole, taken.components.values()), **taken.components}
+        yield from _histograms(
+            "latency", "From request head to the end of its answer, in milliseconds",
+            (
+                ({"component": name}, *_rebound(flow, readings.bounds_ns, it.latency_bounds_ms, 1e6))
+                for name, flow in flows.items()
+            ),
+        )  # fmt: skip
+    if it.http_latency_bounds_s:
+        yield from _histograms(
+            "http_latency_seconds", "From request head to the end of its answer, in seconds",
+            (
+                ({"source_id": name}, *_rebound(flow, readings.bounds_ns, it.http_latency_bounds_s, 1e9))
+                for name, flow in taken.sources.items()
+            ),
+        )  # fmt: skip
+
+
+def _family(name: str, kind: str, text: str, samples: Iterable[tuple[Labels, float]]) -> Iterator[str]:
+    """Go leaves out a family without samples."""
+    head = f"# HELP {name} {text}\n# TYPE {name} {kind}\n"
+    for labels, value in samples:
+        yield f"{head}{name}{_labels(labels)} {_value(value)}\n"
+        head = ""
+
+
+def _histograms(
+    name: str, text: str, samples: Iterable[tuple[Labels, Sequence[float], Sequence[int], float]]
+) -> Iterator[str]:
+    """samples: labels, bounds, counts per bucket (one more than bounds), sum."""
+    head = f"# HELP {name} {text}\n# TYPE {name} histogram\n"
+    for labels, bounds, counts, total in samples:
+        cumulated = 0
+        yield head
+        head = ""
+        for bound, count in zip((*bounds, float("inf")), counts, strict=True):
+            cumulated += count
+            yield f"{name}_bucket{_labels({**labels, 'le': _value(bound)})} {cumulated}\n"
+        yield f"{name}_sum{_labels(labels)} {_value(total)}\n{name}_count{_labels(labels)} {cumulated}\n"
+
+
+def _rebound(
+    flow: Flow, bounds_ns: Sequence[int], wanted: Sequence[float], unit_ns: float
+) -> tuple[list[float], list[int], float]:
+    """Bounds, counts and sum of a flow with other bounds; each takes what is below the nearest bound there is."""
+    bounds = sorted(set(wanted))
+    counts: list[int] = []
+    start = 0
+    for bound in bounds:
+        end = max(nearest(bounds_ns, bound * unit_ns) + 1, start)
+        counts.append(sum(flow.buckets[start:end]))
+        start = end
+    counts.append(sum(flow.buckets[start:]))
+    return bounds, counts, flow.sum_ns / unit_ns
+
+
+def nearest(bounds: Sequence[float], wanted: float) -> int:
+    """Index of the bound nearest to `wanted`; -1 if even the first is more than twice as large."""
+    if wanted * 2 < bounds[0]:
+        return -1
+    above = bisect.bisect_left(bounds, wanted)
+    if above == 0:
+        return 0
+    if above == len(bounds):
+        return above - 1
+    return above if bounds[above] - wanted < wanted - bounds[above - 1] else above - 1
+
+
+def _without(whole: Flow, parts: Iterable[Flow]) -> Flow:
+    rest = Flow(list(whole.groups), list(whole.buckets), whole.sum_ns)
+    for part in parts:
+        rest.groups = [mine - theirs for mine, theirs in zip(rest.groups, part.groups, strict=True)]
+        rest.buckets = [mine - theirs for mine, theirs in zip(rest.buckets, part.buckets, strict=True)]
+        rest.sum_ns -= part.sum_ns
+    return rest
+
+
+def _labels(labels: Labels) -> str:
+    if not labels:
+        return ""
+    return "{" + ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items()) + "}"
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
+
+
+def _value(value: float) -> str:
+    if value == float("inf"):
+        return "+Inf"
+    return str(int(value)) if value == int(value) else repr(float(value))
+
+
+# -- our names -------------------------------------------------------------------------------------------------
 
 
 class _Collector(Collector):

@@ -1,8 +1,7 @@
 """What went through, added up the way gorouter counts it: in all, and by the tags of the registrations behind a route.
 
 The data plane counts per route (`series`). Which component, source and application a route belongs to is known by its
-registrations: `Traffic` asks for them once per route with traffic. `Messages` stands between intake and registry and
-counts registrations by component. Both are owned by the control thread; what `Traffic.take` returns may be read by any.
+registrations: `Traffic` asks for them. It is owned by the control thread; what `take` returns may be read by any.
 
 gorouter: only requests for which an endpoint was chosen are in here, and 1xx counts as "xxx".
 
@@ -11,10 +10,9 @@ began; an application gets the requests of the route its first endpoint serves. 
 """
 
 import bisect
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from gorouter_py.control.messages import Registration
 
@@ -22,8 +20,8 @@ if TYPE_CHECKING:
     from gorouter_py._fastpath import Series
 
 STATUS_GROUPS: Final = ("2xx", "3xx", "4xx", "5xx", "xxx")
-COMPONENTS_MAX: Final = 1024  # a client of the bus can invent tags; what is beyond is counted without one
 ACTIONS: Final = ("added", "updated", "unmodified")
+UNREGISTERED: Final = "unregistered"
 Facts = Callable[[Iterable[str]], Iterator[tuple[str, Registration]]]
 
 
@@ -119,62 +117,6 @@ class Histogram:
         self.counts[bisect.bisect_left(self.bounds, value)] += 1
         self.total += value
 
-
-class Counts(Protocol):
-    added: int
-    updated: int
-    unmodified: int
-    unregistered: int
-
-
-class Registry(Protocol):
-    @property
-    def counts(self) -> Counts: ...
-    @property
-    def last_update(self) -> float | None: ...
-    def register(self, message: Registration, now: float) -> None: ...
-    def unregister(self, message: Registration, now: float) -> None: ...
-
-
-class Messages:
-    """Passes messages on to the registry and counts, per uri and component, what they did.
-
-    gorouter: a registration that changes nothing is "updated"; "unmodified" is one that came too late."""
-
-    def __init__(self, registry: Registry, latency_bounds_ms: Sequence[float], wall: Callable[[], int] = time.time_ns):
-        self._registry = registry
-        self._wall = wall
-        self.registered: dict[str, list[int]] = {}  # component -> number per action
-        self.unregistered: dict[str, int] = {}
-        self.latency_ms = Histogram(latency_bounds_ms)  # from endpoint_updated_at_ns to the first registration
-
-    def register(self, message: Registration, now: float) -> None:
-        counts = self._registry.counts
-        added, updated, unmodified = counts.added, counts.updated, counts.unmodified
-        self._registry.register(message, now)
-        new = counts.added - added
-        kept = counts.updated - updated + counts.unmodified - unmodified
-        if not (new or kept):
-            return
-        component = self._component(message, self.registered)
-        numbers = self.registered.get(component)
-        if numbers is None:
-            numbers = self.registered[component] = [0, 0, 0]
-        numbers[0] += new
-        numbers[1] += kept
-        stamp = message.endpoint_updated_at_ns
-        if new and stamp > 0:
-            latency = (self._wall() - stamp) / 1e6
-            for _ in range(new):
-                self.latency_ms.observe(latency)
-
-    def unregister(self, message: Registration, now: float) -> None:
-        self._registry.unregister(message, now)
-        if self._registry.last_update == now:  # else it belongs to another router's segment
-            component = self._component(message, self.unregistered)
-            self.unregistered[component] = self.unregistered.get(component, 0) + len(message.uris)
-
-    def _component(self, message: Registration, known: Mapping[str, object]) -> str:
-        tags = message.tags
-        component = tags.get("component", "") if tags else ""
-        return component if component in known or len(known) < COMPONENTS_MAX else ""
+    def since(self, stamp_ns: int, now_ns: int) -> None:
+        """Observes the milliseconds between two readings of the wall clock."""
+        self.observe((now_ns - stamp_ns) / 1e6)

@@ -5,6 +5,7 @@ from prometheus_client.samples import Sample
 
 from gorouter_py.control import metrics
 from gorouter_py.control.metrics import Readings
+from gorouter_py.control.traffic import Flow, Histogram, Taken
 
 
 def scrape(readings: Readings) -> dict[str, list[Sample]]:
@@ -64,3 +65,82 @@ def test_numbers_of_the_control_plane() -> None:
     actions = {s.labels["action"]: s.value for s in found["gorouter_registry_messages_total"]}
     assert actions == {"added": 1, "updated": 0}
     assert found["gorouter_build_info"][0].labels == {"version": "1", "build": "dev"}
+
+
+# -- gorouter's names ------------------------------------------------------------------------------------------
+
+MS = 1_000_000
+
+
+def gorouter(**fields: object) -> Readings:
+    whole = {
+        "taken": Taken(Flow([0] * 5, [0] * 12), {}, {}, {}),
+        "messages": {},
+        "registrations_ms": Histogram([0.5, 1.0]),
+        "routes": 3,
+        "routes_pruned": 2,
+        "since_update_ms": -1.0,
+        "buffered_messages": 5,
+        "dropped_messages": 6,
+        "descriptors": lambda: 77,
+        "errors": {"encoding": 0, "gathering": 1},
+        **fields,
+    }
+    counters = {"attempts": 20, "bad_gateways": 3, "rejected_requests": 4}
+    return readings(counters=counters, gorouter=metrics.Gorouter(**whole))  # type: ignore[arg-type]
+
+
+def labelled(samples: list[Sample]) -> dict[tuple[str, ...], float]:
+    return {tuple(sample.labels.values()): sample.value for sample in samples}
+
+
+def test_plain_numbers_of_gorouter() -> None:
+    text = metrics.render(gorouter()).decode()
+    lines = text.splitlines()
+    for line in (
+        "routes_pruned 2", "total_routes 3", "ms_since_last_registry_update -1", 'total_requests{component=""} 20',
+        "rejected_requests 4", "bad_gateways 3", "empty_content_length_header 0", "backend_invalid_id 0",
+        "backend_invalid_tls_cert 0", "backend_tls_handshake_failed 0", "backend_exhausted_conns 0",
+        "websocket_upgrades 0", "websocket_failures 0", 'responses{status_group="2xx"} 0', "file_descriptors 77",
+        "buffered_messages 5", "total_dropped_messages 6",
+        'promhttp_metric_handler_errors_total{cause="gathering"} 1',
+    ):  # fmt: skip
+        assert line in lines
+    assert "# TYPE total_requests counter" in lines
+    assert "# TYPE total_routes gauge" in lines
+    assert "registry_message" not in text  # Go shows no family without samples
+    assert "latency_count" not in text.replace("route_registration_latency_count", "")
+
+
+def test_numbers_by_component() -> None:
+    api = Flow([2, 0, 0, 1, 0], [1] * 3 + [0] * 9, 3 * MS)
+    taken = Taken(Flow([4, 0, 0, 1, 0], [2] + [1] * 3 + [0] * 8, 10 * MS), {'a"p\\i\n': api}, {"gorouter": api}, {})
+    messages = {("", "added"): 1, ("api", "updated"): 2, ("api", "unregistered"): 3}
+    found = scrape(gorouter(taken=taken, messages=messages, latency_bounds_ms=[1.0, 0.6], http_latency_bounds_s=[1.0]))
+    # the parser adds _total to the names of counters
+    assert labelled(found["registry_message_total"]) == {("added", ""): 1, ("updated", "api"): 2}
+    assert labelled(found["unregistry_message_total"]) == {("api",): 3}
+    assert labelled(found["total_requests_total"]) == {("",): 17, ('a"p\\i\n',): 3}
+    assert labelled(found["responses_total"]) == {("2xx",): 4, ("3xx",): 0, ("4xx",): 0, ("5xx",): 1, ("xxx",): 0}
+    # bounds of the data plane are 0.25, 0.5, 0.75, 1 ms: 0.6 is nearest to 0.5
+    assert labelled(found["latency_bucket"]) == {
+        ("", "0.6"): 1, ("", "1"): 2, ("", "+Inf"): 2,
+        ('a"p\\i\n', "0.6"): 2, ('a"p\\i\n', "1"): 3, ('a"p\\i\n', "+Inf"): 3,
+    }  # fmt: skip
+    assert labelled(found["latency_sum"]) == {("",): 7, ('a"p\\i\n',): 3}
+    assert labelled(found["latency_count"]) == {("",): 2, ('a"p\\i\n',): 3}
+    assert labelled(found["http_latency_seconds_sum"]) == {("gorouter",): 0.003}
+
+
+def test_registration_latencies_are_exact() -> None:
+    histogram = Histogram([1.0, 0.5])
+    for value in (0.5, 0.7, 9.0):
+        histogram.observe(value)
+    found = scrape(gorouter(registrations_ms=histogram))
+    assert [s.value for s in found["route_registration_latency_bucket"]] == [1, 2, 3]
+    assert found["route_registration_latency_sum"][0].value == 10.2
+
+
+def test_the_nearest_bound() -> None:
+    bounds = (10, 20, 40)
+    assert [metrics.nearest(bounds, wanted) for wanted in (1, 9, 14, 16, 29, 31, 1000)] == [-1, 0, 0, 1, 1, 2, 2]
