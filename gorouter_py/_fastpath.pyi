@@ -6,7 +6,17 @@ Methods never block on a worker, except stop().
 
 import re
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Protocol, TypedDict
+
+class PageStep(Protocol):
+    """A step of the error page, as control/error_page compiles it."""
+
+    kind: str
+    text: str
+    field: str
+    header: str
+    constants: list[str]
+    jump: int
 
 class Settings(TypedDict, total=False):
     """Everything a worker needs to know; durations in ms, 0 = no limit. Missing keys take the default."""
@@ -51,6 +61,7 @@ class Settings(TypedDict, total=False):
     remove_response_headers: Sequence[str]  # ()
     extra_headers_to_log: Sequence[str]  # ()
     extra_access_log_fields: Sequence[str]  # (); of LOG_FIELDS; others are ignored
+    error_page: Sequence[PageStep]  # (); steps of an HTML page for the router's own errors
     sticky_cookie_names: Sequence[str]  # ("JSESSIONID",)
     health_user_agent: str  # "HTTP-Monitor/1.1"
     access_log: str  # "" none, "-" stdout, else a path (append, mode 0644)
@@ -85,6 +96,8 @@ RANGES: dict[str, tuple[int, int]]
 BALANCES: dict[str, int]
 CHOICES: dict[str, tuple[str, ...]]
 LOG_FIELDS: dict[str, int]
+PAGE_FIELDS: dict[str, int]
+PAGE_KINDS: dict[str, int]
 TEXT_BYTES_MAX: dict[str, int]
 TOKEN: re.Pattern[str]
 BUILD: str  # "release", "dev", "asan" or "tsan"

@@ -78,6 +78,7 @@ DEFAULTS = {
     "remove_response_headers": (),
     "extra_headers_to_log": (),
     "extra_access_log_fields": (),
+    "error_page": (),
     "sticky_cookie_names": ("JSESSIONID",),
     "health_user_agent": "HTTP-Monitor/1.1",
     "access_log": "",
@@ -152,6 +153,13 @@ def check_settings(settings):
 def check_headers(key, value):
     """A list of header names, (name, value) pairs or log columns as a tuple; ValueError names what is unfit."""
     value = tuple(value)
+    if key == "error_page":
+        constants = sum(len(step.constants) for step in value)
+        if len(value) > PAGE_STEPS_MAX or constants > PAGE_CONSTANTS_MAX:
+            raise ValueError(f"{key}: more than {PAGE_STEPS_MAX} steps or {PAGE_CONSTANTS_MAX} constants")
+        if sum(len(step.text.encode()) for step in value) > PAGE_BYTES_MAX:
+            raise ValueError(f"{key}: more than {PAGE_BYTES_MAX} bytes")
+        return value
     if key == "extra_access_log_fields":
         return tuple(dict.fromkeys(field for field in value if field in LOG_FIELDS))
     if len(value) > NAMES_MAX:
@@ -182,6 +190,24 @@ cdef u32 fill_texts(NamedText *into, pairs, list keep):
     return n
 
 
+PAGE_KINDS = {"literal": PAGE_LITERAL, "value": PAGE_VALUE, "unless": PAGE_UNLESS, "jump": PAGE_JUMP}
+PAGE_FIELDS = {"": 0, "status": PAGE_STATUS, "status_text": PAGE_STATUS_TEXT, "message": PAGE_MESSAGE,
+               "header": PAGE_HEADER}
+
+
+cdef void fill_page(Settings *c, steps, list keep):
+    cdef u32 used = 0
+    c.n_page = len(steps)
+    for i, step in enumerate(steps):
+        c.page[i].kind = PAGE_KINDS[step.kind]
+        c.page[i].field = PAGE_FIELDS[step.field]
+        c.page[i].jump = step.jump
+        c.page[i].first_constant = used
+        c.page[i].n_constants = len(step.constants)
+        fill_texts(&c.page[i].name, [(step.header, step.text)], keep)
+        used += fill_texts(&c.page_constants[used], [("", constant) for constant in step.constants], keep)
+
+
 cdef void fill_headers(Settings *c, dict s, list keep):
     cdef bytes key = (s["w3c_tenant_id"] + "@gorouter" if s["w3c_tenant_id"] else "gorouter").encode()
     logged = dict.fromkeys(name.lower() for name in s["extra_headers_to_log"])
@@ -204,6 +230,7 @@ cdef void fill_headers(Settings *c, dict s, list keep):
     c.n_log_fields = len(s["extra_access_log_fields"])
     for i, field in enumerate(s["extra_access_log_fields"]):
         c.log_fields[i] = LOG_FIELDS[field]
+    fill_page(c, s["error_page"], keep)
     c.w3c_key_n = len(key)
     memcpy(c.w3c_key, <const char *>key, len(key))
     key = s["trace_key"].encode()

@@ -1,9 +1,9 @@
 """The router as a process: builds every part, joins them, and takes them down again. The only file that constructs.
 
-Order of start: bus (drop-in form: fatal if it cannot be reached), table and registry, snapshot and static routes,
-status pages, start delay, listeners, workers. Order of stop: workers first, so that a stop is at once, then what
-Python holds. Every way out goes through `Router.close`, which joins the threads of the data plane; if they do not end
-in time the process leaves by os._exit, since an ordinary exit under running threads can crash.
+Order of start: bus and routing API (drop-in form: fatal if they cannot be reached), table and registry, snapshot and
+static routes, status pages, start delay, listeners, workers. Order of stop: workers first, so that a stop is at once,
+then what Python holds. Every way out goes through `Router.close`, which joins the threads of the data plane; if they
+do not end in time the process leaves by os._exit, since an ordinary exit under running threads can crash.
 
 Everything here runs on the control thread. What is done per message, per request or per page is in other files.
 """
@@ -20,15 +20,28 @@ import ssl
 import time
 import traceback
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 
 from gorouter_py import __version__, _fastpath
 from gorouter_py.component import Logger
-from gorouter_py.control import bus, listeners, log, messages, metrics, registry, snapshot, status, supervise
+from gorouter_py.control import (
+    bus,
+    error_page,
+    listeners,
+    log,
+    messages,
+    metrics,
+    registry,
+    routing_api,
+    snapshot,
+    status,
+    supervise,
+    uaa,
+)
 from gorouter_py.control.intake import Intake
 from gorouter_py.control.keys import Config, StaticRoute
 from gorouter_py.control.resolver import Resolver
@@ -40,6 +53,7 @@ HOUSEKEEPING_S: Final = 1.0
 EVENTS_S: Final = 0.25
 DRAIN_POLL_S: Final = 0.02
 RESTORE_STEP: Final = 256  # endpoints published between two turns of the loop: about 1 ms
+FETCH_S: Final = 15.0  # of the routing API's routes, if there is no pruning to take half of
 FRESHEN_S: Final = 30.0  # a snapshot is written anew this often just because lives were extended
 STATUS_HOST: Final = "127.0.0.1"
 
@@ -71,6 +85,7 @@ async def _main(
     code = 1
     try:
         root.info("starting")
+        settings = {**settings, "error_page": _error_page(config.html_error_template_file)}
         router = Router(config, settings, static_routes, mode, root)
         code = await router.live()
     except StartError as error:
@@ -123,6 +138,7 @@ class Router:
         self._resolver.on_change = self._registry.resolved
         self._intake = Intake(self._registry, root.session("subscriber"))
         self._bus = self._make_bus()
+        self._fetcher: routing_api.Fetcher | None = None
         self._snapshot = self._make_snapshot()
         self._status: status.StatusServer | None = None
         self._failures = supervise.Failures(self._data_plane.events, root.session("proxy"))
@@ -162,6 +178,48 @@ class Router:
             on_closed=self._bus_closed,
         )
 
+    def _make_fetcher(self) -> routing_api.Fetcher | None:
+        config = self._config
+        api, oauth = config.routing_api, config.oauth
+        if not api.uri or not api.port:
+            return None
+        self._log.info("setting-up-routing-api")
+        tokens: uaa.Tokens | uaa.NoTokens = uaa.NoTokens()
+        if api.auth_disabled:
+            self._log.info("using-noop-token-fetcher")
+        else:
+            if oauth.port <= 0:
+                raise StartError("initialize-uaa-client", "tls-not-enabled: UAA client requires TLS enabled")
+            try:
+                tls = bus.tls_context(Path(oauth.ca_certs).read_text() if oauth.ca_certs else "")
+            except (OSError, ValueError) as error:  # ssl.SSLError is an OSError, a wrong encoding a ValueError
+                raise StartError("initialize-uaa-client", error) from None
+            if oauth.skip_ssl_validation:
+                tls.check_hostname = False
+                tls.verify_mode = ssl.CERT_NONE
+            tokens = uaa.Tokens(
+                http_client.Client(f"https://{oauth.token_endpoint}:{oauth.port}", tls),
+                oauth.client_name,
+                oauth.client_secret,
+                uaa.Policy(
+                    config.token_fetcher_max_retries,
+                    config.token_fetcher_retry_interval,
+                    config.token_fetcher_expiration_buffer_time,
+                ),
+                self._log.session("uaa-client"),
+            )
+        try:
+            tls = bus.tls_context(api.ca_certs, api.cert_chain, api.private_key)
+        except (OSError, ValueError) as error:
+            raise StartError("routing-api-connection-failed", error) from None
+        return routing_api.Fetcher(
+            routing_api.Api(http_client.Client(f"{api.uri}:{api.port}", tls)),
+            tokens,
+            self._registry,
+            self._log.session("route-fetcher"),
+            config.prune_stale_droplets_interval / 2 or FETCH_S,
+        )
+
     def _make_snapshot(self) -> snapshot.Writer | None:
         path = self._config.gorouter_py.snapshot_file
         if not path:
@@ -185,9 +243,14 @@ class Router:
         await self._connect_bus(optional=False)
         if self._told.is_set():
             return self._code
+        await self._set_up_routing_api()
+        if self._told.is_set():
+            return self._code
         await self._load()
         self._open_status()
         self._open_health()
+        if self._fetcher is not None:
+            self._fetcher.start()
         await self._subscribe()
         self._resolver.start()
         self._every(config.prune_stale_droplets_interval, self._prune)
@@ -213,6 +276,7 @@ class Router:
         joined = self._data_plane.stop(STOP_DEADLINE_S)
         for name, end in (
             ("bus", self._bus.stop() if self._bus else None),
+            ("route-fetcher", self._fetcher.stop() if self._fetcher else None),
             ("resolver", self._resolver.stop()),
             ("snapshot", self._snapshot.write(force=True) if self._snapshot and self._registry.changes else None),
             ("status", self._status.stop() if self._status else None),
@@ -234,18 +298,32 @@ class Router:
         if optional:
             self._bus.connect_in_background()
             return
-        connecting = asyncio.get_running_loop().create_task(self._bus.connect(NATS_ATTEMPTS))
-        told = asyncio.get_running_loop().create_task(self._told.wait())
-        await asyncio.wait((connecting, told), return_when=asyncio.FIRST_COMPLETED)
-        told.cancel()
-        if not connecting.done():
-            connecting.cancel()
-            await asyncio.gather(connecting, return_exceptions=True)
-            return
         try:
-            connecting.result()
+            await self._unless_told(self._bus.connect(NATS_ATTEMPTS))
         except bus.Unreachable as error:
             raise StartError("nats-connection-error", error) from None
+
+    async def _set_up_routing_api(self) -> None:
+        """Drop-in form: fatal if there is no token or no list of routes."""
+        self._fetcher = self._make_fetcher()
+        if self._fetcher is None or self._config.gorouter_py.nats_optional:
+            return
+        try:
+            await self._unless_told(self._fetcher.check())
+        except http_client.RequestFailed as error:
+            raise StartError("routing-api-connection-failed", error) from None
+
+    async def _unless_told(self, work: Coroutine[Any, Any, None]) -> None:
+        """Waits for work, but not longer than until we are told to end; raises what work does."""
+        loop = asyncio.get_running_loop()
+        working, told = loop.create_task(work), loop.create_task(self._told.wait())
+        await asyncio.wait((working, told), return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
+        if not working.done():
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+            return
+        working.result()
 
     async def _subscribe(self) -> None:
         await self._connect_bus(optional=True)
@@ -473,6 +551,9 @@ class Router:
                 "nats_reconnects": self._bus.reconnects,
             }
             gauges |= {"nats_connected": self._bus.connected, "nats_pending_messages": self._bus.pending}
+        if self._fetcher is not None:
+            totals["token_fetch_errors"] = self._fetcher.counts.token_fetch_errors
+            totals["subscribe_events_errors"] = self._fetcher.counts.subscribe_events_errors
         if self._snapshot is not None:
             totals["snapshot_failures"] = self._snapshot.failures
             gauges["snapshot_written_timestamp_seconds"] = self._snapshot.last_written or 0
@@ -500,6 +581,14 @@ def _registry_limits(config: Config) -> registry.Limits:
         isolation_segments=frozenset(config.isolation_segments),
         zone=config.zone,
     )
+
+
+def _error_page(path: str) -> list[error_page.Step]:
+    """The operator's HTML error page, if there is one. StartError if it cannot be used."""
+    try:
+        return error_page.load_page(path) if path else []
+    except (OSError, error_page.TemplateError) as error:
+        raise StartError("new-html-error-template-from-file", error) from None
 
 
 def _address(listener: socket.socket) -> dict[str, object]:

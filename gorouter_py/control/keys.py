@@ -21,7 +21,6 @@ from gorouter_py.component import LEVELS, Pem, Problem, Seconds, Uint, Uint16, U
 NO_TLS = "TLS is not served yet"
 NO_METRON = "logs and metrics go to files and Prometheus"
 NO_ROUTE_SERVICES = "route services are not served yet"
-NO_ROUTING_API = "routes come over NATS alone"
 NO_TRACING = "no tracing headers yet"
 PARSED_ONLY = "without effect in gorouter too"
 
@@ -180,22 +179,22 @@ class CertRule:
 
 @dataclass
 class OAuth:
-    token_endpoint: str = later("", NO_ROUTING_API)
-    port: Uint16 = later(0, NO_ROUTING_API)
-    skip_ssl_validation: bool = later(False, NO_ROUTING_API)
-    client_name: str = later("", NO_ROUTING_API)
-    client_secret: str = later("", NO_ROUTING_API, secret=True)
-    ca_certs: str = later("", NO_ROUTING_API + "; a path")
+    token_endpoint: str = key("", "host of UAA, always spoken to with TLS")
+    port: Uint16 = key(0)
+    skip_ssl_validation: bool = key(False)
+    client_name: str = key("")
+    client_secret: str = key("", secret=True)
+    ca_certs: str = key("", "path of a PEM file; empty: the authorities of the system")
 
 
 @dataclass
 class RoutingApi:
-    uri: str = later("", NO_ROUTING_API)
-    port: int = later(0, NO_ROUTING_API)
-    auth_disabled: bool = later(False, NO_ROUTING_API)
-    ca_certs: Pem = later("", NO_ROUTING_API)
-    cert_chain: Pem = later("", NO_ROUTING_API)
-    private_key: Pem = later("", NO_ROUTING_API, secret=True)
+    uri: str = key("", "with scheme; routes are fetched if uri and port are given")
+    port: int = key(0)
+    auth_disabled: bool = key(False, "no token from oauth")
+    ca_certs: Pem = key("")
+    cert_chain: Pem = key("")
+    private_key: Pem = key("", secret=True)
 
 
 @dataclass
@@ -325,9 +324,9 @@ class Config:
     route_services: RouteServices = key(RouteServices)
     backends: Backends = key(Backends)
     extra_headers_to_log: list[str] = later([], "not in the access log yet")
-    token_fetcher_max_retries: Uint32 = later(3, NO_ROUTING_API)
-    token_fetcher_retry_interval: Seconds = later(5.0, NO_ROUTING_API)
-    token_fetcher_expiration_buffer_time: int = later(30, NO_ROUTING_API)
+    token_fetcher_max_retries: Uint32 = key(3)
+    token_fetcher_retry_interval: Seconds = key(5.0)
+    token_fetcher_expiration_buffer_time: int = key(30, "seconds; a token is renewed this long before it expires")
     pid_file: str = later("", PARSED_ONLY)
     balancing_algorithm: str = key(
         "round-robin", "of routes that name none themselves", choices=("round-robin", "least-connection")
@@ -347,7 +346,7 @@ class Config:
     http_rewrite: HttpRewrite = key(HttpRewrite)
     empty_pool_response_code_503: bool = key(False)
     empty_pool_timeout: Seconds = key(0.0, "how long a route without instances is kept for its 503")
-    html_error_template_file: str = later("", "errors are plain text")
+    html_error_template_file: str = key("", "Go template of the router's own error pages; empty: plain text")
     per_request_metrics_reporting: bool = later(True, NO_METRON)
     enable_envelope_v1_metrics: bool = later(True, NO_METRON)
     send_http_start_stop_server_event: bool = later(True, NO_METRON)

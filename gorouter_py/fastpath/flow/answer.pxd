@@ -6,7 +6,7 @@ from gorouter_py.fastpath.http cimport heads
 from gorouter_py.fastpath.http.heads cimport Head
 from gorouter_py.fastpath.net cimport tap
 from gorouter_py.fastpath.route cimport endpoint
-from gorouter_py.fastpath.flow cimport choice, daytime, fault, logline, rewrite
+from gorouter_py.fastpath.flow cimport choice, daytime, fault, logline, page, rewrite
 from gorouter_py.fastpath.flow.stream cimport HeadOut, Stream
 from gorouter_py.fastpath.flow.state cimport *
 
@@ -88,13 +88,23 @@ cdef inline char *fill(char *w, const char *p, const Head *h) noexcept nogil:
             p += 1
     return w
 
+# The operator's page speaks for the router's own errors; those of endpoints keep their fixed text.
+# gorouter: errors of the round trip do not use the template.
+cdef inline bint uses_page(const Settings *cfg, const fault.Row *row) noexcept nogil:
+    return cfg.n_page != 0 and row.text[0] != 0 and not (row.what != NULL and row.what[8] == c'_')
+
 cdef inline void error(Exchange *x, int code, u16 status, bint close) noexcept nogil:
     cdef Worker *w = x.w
+    cdef Settings *cfg = &w.shared.cfg
     cdef const fault.Row *row = fault.row(code)
+    cdef bint html = uses_page(cfg, row)
+    cdef page.PageData d
     cdef char *p = w.scratch
     cdef char *body
     cdef char *q
-    p = fmt.text(p, b"Content-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\n")
+    p = fmt.text(p, b"Content-Type: ")
+    p = fmt.text(p, b"text/html; charset=utf-8" if html else b"text/plain; charset=utf-8")
+    p = fmt.text(p, b"\r\nX-Content-Type-Options: nosniff\r\n")
     if row.what != NULL:
         p = fmt.text(p, b"X-Cf-RouterError: ")
         p = logline.router_error(p, x, code)
@@ -107,15 +117,22 @@ cdef inline void error(Exchange *x, int code, u16 status, bint close) noexcept n
     p = fmt.span(p, daytime.date(w, x.wall_ns // 1000000000))
     p = fmt.text(p, b"\r\n")
     body = p
-    q = fmt.dec(p, status)
-    q = fmt.text(q, b" ")
-    q = fmt.text(q, fault.reason(status))
-    q = fmt.text(q, b": ")
-    q = fill(q, row.text, &x.req)
-    q = fmt.text(q, b"\n")
-    if row.text[0] == 0:
-        q = body
-    send(x, status, span.make(w.scratch, <u32>(body - w.scratch)), span.make(body, <u32>(q - body)), close)
+    q = p
+    if row.text[0]:
+        q = fmt.dec(q, status)
+        q = fmt.text(q, b" ")
+        q = fmt.text(q, fault.reason(status))
+        q = fmt.text(q, b": ")
+        q = fill(q, row.text, &x.req)
+        if html:
+            d.status = status
+            d.message = span.make(body, <u32>(q - body))
+            d.lines = span.make(w.scratch, <u32>(body - w.scratch))
+            body = q
+            q = page.render(cfg, body, body + PAGE_BYTES_MAX, &d)
+        else:
+            q = fmt.text(q, b"\n")
+    send(x, status, span.make(w.scratch, <u32>(p - w.scratch)), span.make(body, <u32>(q - body)), close)
     count_status(x)
 
 # Tells control of a failed attempt.

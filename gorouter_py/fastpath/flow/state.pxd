@@ -32,6 +32,31 @@ cdef enum:
     NAMES_MAX = 64              # headers of one kind that the configuration may name
     DROP_TRACE = 2              # Field.drop: stays out of every attempt, trace lines take its place
 
+cdef enum PageKind:
+    PAGE_LITERAL = 1            # name.text
+    PAGE_VALUE                  # of field
+    PAGE_UNLESS                 # jumps unless field is one of the constants (without any: unless it is not empty)
+    PAGE_JUMP
+
+cdef enum PageField:
+    PAGE_STATUS = 1
+    PAGE_STATUS_TEXT
+    PAGE_MESSAGE
+    PAGE_HEADER                 # name.name
+
+cdef struct PageStep:
+    u8 kind
+    u8 field
+    u16 jump
+    u16 first_constant
+    u16 n_constants
+    NamedText name
+
+cdef enum:
+    PAGE_STEPS_MAX = 256
+    PAGE_CONSTANTS_MAX = 256
+    PAGE_BYTES_MAX = 24576      # of a rendered page
+
 # Columns of extra_access_log_fields.
 cdef enum LogField:
     L_BACKEND_TIME = 1
@@ -87,6 +112,9 @@ cdef struct Settings:       # meaning and defaults: _fastpath.pyi
     NamedText remove[NAMES_MAX]
     NamedText log_headers[NAMES_MAX]    # text: the label
     u8 log_fields[8]
+    u32 n_page                      # steps of the error page; 0 = plain text
+    PageStep page[PAGE_STEPS_MAX]
+    NamedText page_constants[PAGE_CONSTANTS_MAX]
     u32 w3c_key_n
     char w3c_key[272]
     u32 trace_key_n
