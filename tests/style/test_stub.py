@@ -13,11 +13,13 @@ STUB = ast.parse((ROOT / "gorouter_py" / "_fastpath.pyi").read_text())
 
 
 def is_typed_dict(node: ast.stmt) -> bool:
-    return isinstance(node, ast.ClassDef) and any("TypedDict" in ast.unparse(base) for base in node.bases)
+    """A class that only describes others: TypedDict or Protocol."""
+    bases = [ast.unparse(base) for base in node.bases] if isinstance(node, ast.ClassDef) else []
+    return any(base in ("TypedDict", "Protocol") for base in bases)
 
 
 def stub_names() -> set[str]:
-    """Names of the stub that exist at run time; TypedDicts are for type checkers alone."""
+    """Names of the stub that exist at run time; TypedDicts and Protocols are for type checkers alone."""
     names = set()
     for node in STUB.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not is_typed_dict(node):

@@ -68,7 +68,7 @@ def test_nested_conditions() -> None:
     ],
 )
 def test_refused(source: str, line: int, reason: str) -> None:
-    with pytest.raises(TemplateError, match="valid: .Status") as caught:
+    with pytest.raises(TemplateError, match=r"valid: \.Status") as caught:
         compile_page(source)
     assert caught.value.line == line
     assert reason in str(caught.value)
