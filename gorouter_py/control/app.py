@@ -10,6 +10,7 @@ Everything here runs on the control thread. What is done per message, per reques
 
 import asyncio
 import contextlib
+import copy
 import faulthandler
 import gc
 import os
@@ -30,6 +31,7 @@ from gorouter_py import __version__, _fastpath
 from gorouter_py.component import Logger
 from gorouter_py.control import (
     bus,
+    dropsonde,
     error_page,
     listeners,
     log,
@@ -42,9 +44,12 @@ from gorouter_py.control import (
     supervise,
     uaa,
 )
+from gorouter_py.control import varz as varz_page
+from gorouter_py.control.debug import Debug
 from gorouter_py.control.intake import Intake
 from gorouter_py.control.keys import Config, StaticRoute
 from gorouter_py.control.resolver import Resolver
+from gorouter_py.control.traffic import Histogram, Taken, Traffic
 
 NATS_ATTEMPTS: Final = 3  # gorouter: then it gives up
 STOP_DEADLINE_S: Final = 5.0
@@ -56,6 +61,7 @@ RESTORE_STEP: Final = 256  # endpoints published between two turns of the loop: 
 FETCH_S: Final = 15.0  # of the routing API's routes, if there is no pruning to take half of
 FRESHEN_S: Final = 30.0  # a snapshot is written anew this often just because lives were extended
 STATUS_HOST: Final = "127.0.0.1"
+VARZ_STEP: Final = 1000  # routes looked at between two turns of the loop: under a millisecond
 
 
 class StartError(Exception):
@@ -141,6 +147,14 @@ class Router:
         self._fetcher: routing_api.Fetcher | None = None
         self._snapshot = self._make_snapshot()
         self._status: status.StatusServer | None = None
+        self._debug: status.StatusServer | None = None
+        self._traffic = Traffic(self._registry.facts)
+        bounds = config.prometheus.meters.route_registration_latency_histogram_buckets
+        self._registrations_ms = Histogram(bounds)
+        self._registry.on_added = lambda stamp_ns: self._registrations_ms.since(stamp_ns, time.time_ns())
+        self._emitter: dropsonde.Emitter | None = None
+        self._varz: varz_page.Varz | None = None
+        self._is_healthy = False
         self._failures = supervise.Failures(self._data_plane.events, root.session("proxy"))
         self._watchdog = supervise.Watchdog(time.monotonic())
 
@@ -240,12 +254,14 @@ class Router:
             isolation_segments=config.isolation_segments,
             routing_table_sharding_mode=config.routing_table_sharding_mode,
         )
+        self._open_debug()
         await self._connect_bus(optional=False)
         if self._told.is_set():
             return self._code
         await self._set_up_routing_api()
         if self._told.is_set():
             return self._code
+        self._start_dropsonde()
         await self._load()
         self._open_status()
         self._open_health()
@@ -280,6 +296,7 @@ class Router:
             ("resolver", self._resolver.stop()),
             ("snapshot", self._snapshot.write(force=True) if self._snapshot and self._registry.changes else None),
             ("status", self._status.stop() if self._status else None),
+            ("debug", self._debug.stop() if self._debug else None),
         ):
             if end is not None:
                 try:
@@ -327,8 +344,13 @@ class Router:
 
     async def _subscribe(self) -> None:
         await self._connect_bus(optional=True)
-        if self._bus is not None and not self._config.gorouter_py.nats_optional:
+        if self._bus is None:
+            return
+        if not self._config.gorouter_py.nats_optional:
             await self._bus.subscribe()
+        if self._varz is not None:
+            await self._bus.offer("vcap.component.discover", "vcap.component.announce", self.varz)
+            self._log.session("router").info("Component Router registered successfully")
 
     async def _load(self) -> None:
         for route in self._static_routes:
@@ -366,9 +388,13 @@ class Router:
         # gorouter asks for credentials even if none are configured; `serve` on loopback without any is open.
         credentials = (config.status.user, config.status.pass_)
         guard = None if self._is_serve and not any(credentials) else credentials
-        has_metrics = config.prometheus.enabled or config.prometheus.port != 0
-        metrics_port = config.prometheus.port or config.status.routes.port
+        prometheus = config.prometheus
+        has_metrics = prometheus.enabled or prometheus.port != 0
+        metrics_port = prometheus.port or config.status.routes.port
         shared = has_metrics and metrics_port == config.status.routes.port
+        # gorouter: TLS, with client certificates, if there is a port and a certificate
+        files = (prometheus.cert_path, prometheus.key_path, prometheus.ca_path)
+        tls = status.Tls(*files) if prometheus.port and prometheus.cert_path else None
         pages: list[status.Page] = []
         try:
             listener = listeners.open_one(STATUS_HOST, config.status.routes.port)
@@ -376,28 +402,60 @@ class Router:
             self._router_log.info("status-listener-started", address=_address(listener), metrics=shared)
             if has_metrics and not shared:
                 listener = listeners.open_one(STATUS_HOST, metrics_port)
-                pages.append(status.Page(listener, routes=False, metrics=True))
+                pages.append(status.Page(listener, metrics=True, tls=tls))
                 self._router_log.info("metrics-listener-started", address=_address(listener))
-        except listeners.CannotListen as error:
+            if config.status.enable_deprecated_varz_healthz_endpoints:
+                listener = listeners.open_one(config.status.host, config.status.port)
+                pages.append(status.Page(listener, routes=True, component=True, credentials=credentials))
+                self._varz = varz_page.Varz(
+                    self._identity,
+                    config.index,
+                    f"{config.status.host}:{config.status.port}",
+                    credentials,
+                    _fastpath.HISTOGRAM_BOUNDS_NS,
+                    time.time(),
+                )
+                self._every(varz_page.TICK_S, self._tick_varz)
+            self._status = status.StatusServer(pages, self)
+            self._status.start()
+        except (listeners.CannotListen, status.CannotServe) as error:
             listeners.close([page.listener for page in pages])
+            self._status = None
             raise StartError("initialize-router-error", error) from None
-        self._status = status.StatusServer(pages, self)
-        self._status.start()
+
+    def _open_debug(self) -> None:
+        """gorouter: a debug server that cannot be started is no reason to end."""
+        address = self._config.debug_addr
+        if not address:
+            return
+        host, _, port = address.rpartition(":")
+        try:
+            listener = listeners.open_one(host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port))
+        except (OSError, ValueError, OverflowError) as error:
+            self._log.error("failed-to-start-debug-server", error=str(error))
+            return
+        self._debug = status.StatusServer([status.Page(listener, application=Debug(self._log))], self)
+        self._debug.start()
 
     def _open_health(self) -> None:
         """Starts the workers; /health says 503 until the front door opens."""
         self._data_plane.set_health(False)
         self._data_plane.start([])
         self._every(HOUSEKEEPING_S, self._keep_house)
-        if self._config.status.enable_nontls_health_checks:
+        own = self._config.status
+        if own.enable_nontls_health_checks and not own.enable_deprecated_varz_healthz_endpoints:
             address = self._listen("health", self._config.status.port, "initialize-router-error")
             self._router_log.info("health-listener-started", address=address)
 
     def _open_front(self) -> None:
         address = self._listen("http", self._config.port, "gorouter.exited-with-failure")
-        self._data_plane.set_health(True)
+        self._set_health(True)
         self._router_log.info("tcp-listener-started", address=address)
         self._router_log.info("tls-listener-not-enabled")
+
+    def _set_health(self, healthy: bool) -> None:
+        self._is_healthy = healthy
+        self._data_plane.set_health(healthy)
 
     def _listen(self, kind: str, port: int, fault: str) -> dict[str, object]:
         """Has every worker listen on the port; returns the address for the log. StartError if it is taken."""
@@ -424,7 +482,7 @@ class Router:
         self._router_log.info(
             "gorouter-draining", wait_seconds=config.drain_wait, timeout_seconds=config.drain_timeout
         )
-        self._data_plane.set_health(False)
+        self._set_health(False)
         await self._sleep(config.drain_wait, self._stopping)
         if self._stopping.is_set():
             return
@@ -524,6 +582,78 @@ class Router:
     def rows(self, keys: Sequence[str]) -> dict[str, list[dict[str, object]]]:
         return self._registry.rows(keys)
 
+    def healthy(self) -> bool:
+        return self._is_healthy
+
+    def _taken(self) -> Taken:
+        return self._traffic.take(self._data_plane.series(), len(_fastpath.HISTOGRAM_BOUNDS_NS) + 1)
+
+    def _since_update_ms(self) -> float | None:
+        latest = self._registry.last_update
+        return None if latest is None else (time.monotonic() - latest) * 1e3
+
+    def _tick_varz(self) -> None:
+        assert self._varz is not None
+        self._varz.tick(self._data_plane.counters()["attempts"], self._taken(), time.monotonic())
+
+    async def varz(self) -> bytes:
+        """The page of the deprecated component."""
+        assert self._varz is not None
+        addresses: set[str] = set()
+        keys = self._registry.keys()
+        for start in range(0, len(keys), VARZ_STEP):
+            addresses.update(facts.address for _, facts in self._registry.facts(keys[start : start + VARZ_STEP]))
+            await asyncio.sleep(0)
+        counters = self._data_plane.counters()
+        moment = varz_page.Moment(
+            requests=counters["attempts"],
+            bad_requests=counters["rejected_requests"],
+            bad_gateways=counters["bad_gateways"],
+            urls=self._registry.routes,
+            droplets=len(addresses),
+            since_update_ms=self._since_update_ms(),
+        )
+        return self._varz.document(moment, self._taken(), time.monotonic() - self._started)
+
+    # -- dropsonde -----------------------------------------------------------------------------------------
+
+    def _start_dropsonde(self) -> None:
+        """Metrics by UDP: gorouter's form alone sends them unasked."""
+        config = self._config
+        if not config.enable_envelope_v1_metrics:
+            return
+        try:
+            self._emitter = dropsonde.Emitter(config.logging.metron_address)
+        except dropsonde.CannotInitialize as error:
+            raise StartError("dropsonde-initialize-error", error) from None
+        self._batch = dropsonde.Batch(self._emitter, latencies=config.per_request_metrics_reporting)
+        self._every(dropsonde.UPTIME_S, self._send_uptime)
+        self._every(dropsonde.BATCH_S, self._send_batch)
+        self._every(config.prune_stale_droplets_interval, self._send_routes)
+
+    def _send_uptime(self) -> None:
+        assert self._emitter is not None
+        self._emitter.value("uptime", float(int(time.monotonic() - self._started)), "seconds")
+
+    async def _send_batch(self) -> None:
+        assert self._emitter is not None
+        counts, taken = self._registry.counts, self._taken()
+        found = dropsonde.totals(self._data_plane.counters(), taken, counts.by_component, counts.pruned)
+        muzzled = time.monotonic() - self._started < self._config.route_latency_metric_muzzle_duration
+        self._batch.flush(found, taken, self._registrations_ms, muzzled=muzzled)
+        if self._bus is not None:
+            self._emitter.value("buffered_messages", float(self._bus.pending), "message")
+            self._emitter.value("total_dropped_messages", float(self._bus.dropped), "message")
+        self._emitter.value("file_descriptors", float(await asyncio.to_thread(dropsonde.open_descriptors)), "file")
+
+    def _send_routes(self) -> None:
+        assert self._emitter is not None
+        since = self._since_update_ms()
+        self._emitter.value("total_routes", float(self._registry.routes), "")
+        self._emitter.value("ms_since_last_registry_update", -1.0 if since is None else float(int(since)), "ms")
+
+    # -- /metrics ------------------------------------------------------------------------------------------
+
     def readings(self) -> metrics.Readings:
         """All numbers of this moment."""
         counts, known = self._registry.counts, self._registry
@@ -537,7 +667,8 @@ class Router:
             "failure_lines_suppressed": self._failures.suppressed,
             "log_lines_dropped": self._log.sink.dropped,
         }
-        since = -1.0 if known.last_update is None else (time.monotonic() - known.last_update) * 1e3
+        since_update_ms = self._since_update_ms()
+        since = -1.0 if since_update_ms is None else since_update_ms
         gauges = {
             "routes": known.routes,
             "endpoints": known.endpoints,
@@ -557,9 +688,12 @@ class Router:
         if self._snapshot is not None:
             totals["snapshot_failures"] = self._snapshot.failures
             gauges["snapshot_written_timestamp_seconds"] = self._snapshot.last_written or 0
+        if self._emitter is not None:
+            totals |= {"dropsonde_datagrams": self._emitter.sent, "dropsonde_failures": self._emitter.failed}
+        series = self._data_plane.series()
         return metrics.Readings(
             counters=self._data_plane.counters(),
-            series=self._data_plane.series(),
+            series=series,
             bounds_ns=_fastpath.HISTOGRAM_BOUNDS_NS,
             totals=totals,
             gauges=gauges,
@@ -569,6 +703,30 @@ class Router:
                 "unmodified": counts.unmodified,
             },
             info={"version": __version__, "build": _fastpath.BUILD},
+            gorouter=self._gorouter_readings(series, since),
+        )
+
+    def _gorouter_readings(self, series: "Sequence[_fastpath.Series]", since_update_ms: float) -> metrics.Gorouter:
+        config, counts = self._config, self._registry.counts
+        meters = config.prometheus.meters
+        assert self._status is not None
+        return metrics.Gorouter(
+            taken=self._traffic.take(series, len(_fastpath.HISTOGRAM_BOUNDS_NS) + 1),
+            messages=dict(counts.by_component),
+            registrations_ms=copy.deepcopy(self._registrations_ms),
+            routes=self._registry.routes,
+            routes_pruned=counts.pruned,
+            since_update_ms=since_update_ms,
+            buffered_messages=self._bus.pending if self._bus is not None else 0,
+            dropped_messages=self._bus.dropped if self._bus is not None else 0,
+            descriptors=dropsonde.open_descriptors,
+            errors=dict(self._status.metric_errors),
+            latency_bounds_ms=(
+                meters.routing_response_latency_histogram_buckets if config.per_request_metrics_reporting else ()
+            ),
+            http_latency_bounds_s=(
+                meters.http_latency_histogram_buckets if config.per_app_prometheus_http_metrics_reporting else ()
+            ),
         )
 
 

@@ -14,7 +14,7 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -104,6 +104,7 @@ class Bus:
         self._last_error: BaseException | None = None
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
+        self._offers: list[tuple[str, str, Callable[[], Awaitable[bytes]]]] = []
         self.messages = 0
         self.dropped = 0
         self.reconnects = 0
@@ -141,6 +142,8 @@ class Bus:
             pending_msgs_limit=PENDING_MESSAGES,
             pending_bytes_limit=PENDING_BYTES,
         )
+        for offer in self._offers:
+            await self._begin_offer(*offer)
         await client.flush()
         self._subscriber_log.info("subscriber-started")
 
@@ -151,6 +154,25 @@ class Bus:
             return False
         await client.publish(subject, payload)
         return True
+
+    async def offer(self, discover: str, announce: str, page: Callable[[], Awaitable[bytes]]) -> None:
+        """Publishes a page once on `announce`, and in answer to each request on `discover`, for good.
+
+        Without a connection it begins with the next subscribe()."""
+        self._offers.append((discover, announce, page))
+        if self._subscription is not None:
+            await self._begin_offer(discover, announce, page)
+
+    async def _begin_offer(self, discover: str, announce: str, page: Callable[[], Awaitable[bytes]]) -> None:
+        client = self._client
+        assert client is not None
+
+        async def answer(message: Msg) -> None:
+            if message.reply and client.is_connected:
+                await client.publish(message.reply, await page())
+
+        await client.subscribe(discover, cb=answer)
+        await client.publish(announce, await page())
 
     async def stop(self) -> None:
         """Closes the connection; what is still waiting is dropped. Never raises, and ends in CLOSE_TIMEOUT_S."""

@@ -25,8 +25,7 @@ import contextlib
 import math
 import socket
 from array import array
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -169,7 +168,7 @@ class Registry:
         self.counts = Counts()
         self.changes = 0  # grows whenever something that a snapshot holds did
         self.last_update: float | None = None  # monotonic seconds of the latest message
-        self.fresh_ns: deque[int] = deque(maxlen=1024)  # endpoint_updated_at_ns of what was added lately
+        self.on_added: Callable[[int], None] = lambda stamp: None  # told the endpoint_updated_at_ns of what is new
 
     # -- sizes ---------------------------------------------------------------------------------------------
 
@@ -489,7 +488,7 @@ class Registry:
         if self._quiet:
             return
         if message.endpoint_updated_at_ns > 0:
-            self.fresh_ns.append(message.endpoint_updated_at_ns)
+            self.on_added(message.endpoint_updated_at_ns)
         if new_route:
             self._log.info("route-registered", uri=key)
             self._log.debug("uri-added", uri=key)

@@ -37,13 +37,21 @@ class Flow:
     def requests(self) -> int:
         return sum(self.groups)
 
-    def add(self, series: "Series") -> None:
-        xxx, interim, two, three, four, five = series["requests"]
-        groups = self.groups
-        for number, count in enumerate((two, three, four, five, xxx + interim)):
-            groups[number] += count
-        self.buckets = [mine + more for mine, more in zip(self.buckets, series["buckets"], strict=True)]
-        self.sum_ns += series["sum_ns"]
+    @classmethod
+    def of(cls, series: Sequence["Series"], bucket_count: int) -> "Flow":
+        """The sum of some series. By columns: that is C code, and there may be 2,048 series with 96 buckets each."""
+        xxx, interim, two, three, four, five = map(sum, zip(*(one["requests"] for one in series), strict=True))
+        buckets = map(sum, zip(*(one["buckets"] for one in series), strict=True))
+        groups = [two, three, four, five, xxx + interim]
+        return cls(groups, list(buckets) or [0] * bucket_count, sum(one["sum_ns"] for one in series))
+
+    @classmethod
+    def sum(cls, flows: Sequence["Flow"], bucket_count: int) -> "Flow":
+        if not flows:
+            return cls([0] * len(STATUS_GROUPS), [0] * bucket_count)
+        groups = [sum(column) for column in zip(*(flow.groups for flow in flows), strict=True)]
+        buckets = [sum(column) for column in zip(*(flow.buckets for flow in flows), strict=True)]
+        return cls(groups, buckets, sum(flow.sum_ns for flow in flows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,27 +76,30 @@ class Traffic:
     def take(self, series: Sequence["Series"], bucket_count: int) -> Taken:
         """Adds up. bucket_count: latency buckets of each series, the one without a bound included."""
 
-        def empty() -> Flow:
-            return Flow([0] * len(STATUS_GROUPS), [0] * bucket_count)
-
-        whole = empty()
-        components: dict[str, Flow] = {}
-        sources: dict[str, Flow] = {}
         apps = self._look([one["route"] for one in series])
+        groups: dict[tuple[str, str], list[Series]] = {}
         for one in series:
             route = one["route"]
-            whole.add(one)
-            component, source = self._labels.get(route, ("", "gorouter"))
-            if component:
-                components.setdefault(component, empty()).add(one)
-            sources.setdefault(source, empty()).add(one)
+            groups.setdefault(self._labels.get(route, ("", "gorouter")), []).append(one)
             count = sum(one["requests"])
             new = count - self._seen.get(route, 0)
             self._seen[route] = count
             app = apps.get(route)
             if app and new:
                 self._apps[app] = self._apps.get(app, 0) + new
-        return Taken(whole, components, sources, dict(self._apps))
+        flows = {labels: Flow.of(members, bucket_count) for labels, members in groups.items()}
+        components: dict[str, list[Flow]] = {}
+        sources: dict[str, list[Flow]] = {}
+        for (component, source), flow in flows.items():
+            sources.setdefault(source, []).append(flow)
+            if component:
+                components.setdefault(component, []).append(flow)
+        return Taken(
+            Flow.sum(list(flows.values()), bucket_count),
+            {name: Flow.sum(parts, bucket_count) for name, parts in components.items()},
+            {name: Flow.sum(parts, bucket_count) for name, parts in sources.items()},
+            dict(self._apps),
+        )
 
     def _look(self, routes: list[str]) -> dict[str, str]:
         """Notes the labels of routes that are new here; the applications of all, as they are registered now."""
