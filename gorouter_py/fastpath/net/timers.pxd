@@ -54,6 +54,15 @@ cdef inline void cancel(Wheel *w, Timer *t) noexcept nogil:
     unlink(w, t)
     t.deadline = 0
 
+cdef inline void push(Wheel *w, Timer *t, Timer **slot, u64 at) noexcept nogil:
+    t.slot_at = at
+    t.next = slot[0]
+    t.prev = slot
+    if t.next != NULL:
+        t.next.prev = &t.next
+    slot[0] = t
+    w.linked += 1
+
 cdef inline void link(Wheel *w, Timer *t, u64 at) noexcept nogil:
     cdef u64 delta
     cdef Timer **slot
@@ -72,13 +81,7 @@ cdef inline void link(Wheel *w, Timer *t, u64 at) noexcept nogil:
     else:
         at &= ~<u64>65535
         slot = &w.l2[(at >> 16) & 63]
-    t.slot_at = at
-    t.next = slot[0]
-    t.prev = slot
-    if t.next != NULL:
-        t.next.prev = &t.next
-    slot[0] = t
-    w.linked += 1
+    push(w, t, slot, at)
 
 # Arms t to fire ms from this turn's clock; 0 disarms.
 cdef inline void set_ms(Wheel *w, Timer *t, u64 ms) noexcept nogil:
@@ -92,12 +95,19 @@ cdef inline void set_ms(Wheel *w, Timer *t, u64 ms) noexcept nogil:
         unlink(w, t)
     link(w, t, t.deadline)
 
+# Moves the timers of a slot of level 1 or 2 down when it comes up: w.now is its first tick, which advance() has yet to
+# fire. So what is due now may go to the present slot of level 0, and whatever is due later in this slot is less than
+# a slot away: nothing comes back to where it is taken from.
 cdef inline void cascade(Wheel *w, Timer **slot) noexcept nogil:
     cdef Timer *t
     while slot[0] != NULL:
         t = slot[0]
         unlink(w, t)
-        if t.deadline:
+        if t.deadline == 0:
+            continue
+        if t.deadline <= w.now:
+            push(w, t, &w.l0[w.now & 255], w.now)
+        else:
             link(w, t, t.deadline)
 
 # Fires everything due up to now_tick. fire may arm and cancel any timer.
@@ -110,12 +120,9 @@ cdef inline void advance(Wheel *w, u64 now_tick, fire_fn fire, void *ctx) noexce
             return
         w.now += 1
         if (w.now & 255) == 0:
-            # link() never places into the present slot, so what is due now has to be taken one tick early
-            w.now -= 1
-            if ((w.now + 1) & 65535) == 0:
-                cascade(w, &w.l2[((w.now + 1) >> 16) & 63])
-            cascade(w, &w.l1[((w.now + 1) >> 8) & 255])
-            w.now += 1
+            if (w.now & 65535) == 0:
+                cascade(w, &w.l2[(w.now >> 16) & 63])
+            cascade(w, &w.l1[(w.now >> 8) & 255])
         i = w.now & 255
         if w.l0[i] == NULL:
             w.bits[i >> 6] &= ~(<u64>1 << (i & 63))
