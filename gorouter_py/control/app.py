@@ -33,6 +33,7 @@ from gorouter_py.control import (
     bus,
     dropsonde,
     error_page,
+    http_client,
     listeners,
     log,
     messages,
