@@ -14,6 +14,7 @@ from gorouter_py.fastpath.http.cookies cimport SetCookie
 from gorouter_py.fastpath.http.heads cimport Field, Head
 
 include "_probe_route.pxi"
+include "_probe_net.pxi"
 
 cdef extern from "<sys/mman.h>" nogil:
     enum:
