@@ -39,6 +39,7 @@ SERVE_DEFAULTS: dict[str, object] = {
     "logging.level": "info",
     "nats.hosts": [],
     "prometheus.enabled": True,
+    "enable_envelope_v1_metrics": False,
     "gorouter_py.nats_optional": True,
     "endpoint_timeout": 0.0,  # a long download is no fault: silence is what is limited
     "drain_timeout": 60.0,

@@ -19,7 +19,8 @@ from typing import Any, Protocol, get_args, get_origin, get_type_hints
 from gorouter_py.component import LEVELS, Pem, Problem, Seconds, Uint, Uint16, Uint32, format_duration
 
 NO_TLS = "TLS is not served yet"
-NO_METRON = "logs and metrics go to files and Prometheus"
+NO_METRON = "access logs go to files"
+NO_EVENTS = "no event per request"
 NO_ROUTE_SERVICES = "route services are not served yet"
 NO_TRACING = "no tracing headers yet"
 PARSED_ONLY = "without effect in gorouter too"
@@ -61,12 +62,12 @@ class StatusRoutes:
 
 @dataclass
 class Status:
-    host: str = later("0.0.0.0", "only the deprecated /varz listener used it")
+    host: str = key("0.0.0.0", "of the deprecated component alone")
     port: Uint16 = key(8080, "/health without TLS")
     user: str = key("", "basic auth of /routes")
     pass_: str = key("", "basic auth of /routes", secret=True)
     enable_nontls_health_checks: bool = key(True, "false: no health listener on status.port")
-    enable_deprecated_varz_healthz_endpoints: bool = later(False, "no /varz yet")
+    enable_deprecated_varz_healthz_endpoints: bool = key(False, "/varz, /healthz, /health, /routes on status.port")
     tls: StatusTls = key(StatusTls)
     routes: StatusRoutes = key(StatusRoutes)
 
@@ -101,7 +102,7 @@ class Logging:
     syslog_truncate: int = later(0, "no syslog yet")
     level: str = key("debug", choices=LEVELS)
     loggregator_enabled: bool = later(False, NO_METRON)
-    metron_address: str = later("localhost:3457", NO_METRON)
+    metron_address: str = key("localhost:3457", "dropsonde datagrams go there; resolved once")
     disable_log_forwarded_for: bool = key(False, 'x_forwarded_for:"-" in the access log')
     disable_log_source_ip: bool = key(False, 'client address "-" in the access log')
     redact_query_params: str = later("none", "queries are logged as they came", choices=("none", "all", "hash"))
@@ -113,19 +114,19 @@ class Logging:
 @dataclass
 class Meters:
     route_lookup_time_histogram_buckets: list[float] = later(
-        [10000.0 * n for n in range(1, 11)], "the data plane's own bounds are used"
+        [10000.0 * n for n in range(1, 11)], "not measured for Prometheus yet"
     )
     gorouter_time_histogram_buckets: list[float] = later(
-        [1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 50.0, 100.0, 500.0, 1000.0], "the data plane's own bounds are used"
+        [1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 50.0, 100.0, 500.0, 1000.0], "not measured for Prometheus yet"
     )
-    route_registration_latency_histogram_buckets: list[float] = later(
-        [0.1, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0], "the data plane's own bounds are used"
+    route_registration_latency_histogram_buckets: list[float] = key(
+        [0.1, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0], "in ms"
     )
-    routing_response_latency_histogram_buckets: list[float] = later(
-        [1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 50.0, 100.0, 500.0, 1000.0], "the data plane's own bounds are used"
+    routing_response_latency_histogram_buckets: list[float] = key(
+        [1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 50.0, 100.0, 500.0, 1000.0], "each takes what is below the data plane's nearest bound"
     )
-    http_latency_histogram_buckets: list[float] = later(
-        [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6], "the data plane's own bounds are used"
+    http_latency_histogram_buckets: list[float] = key(
+        [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6], "each takes what is below the data plane's nearest bound"
     )
 
 
@@ -133,9 +134,9 @@ class Meters:
 class Prometheus:
     enabled: bool = key(False, "/metrics on 127.0.0.1")
     port: Uint16 = key(0, "0 or status.routes.port: /metrics shares that listener")
-    cert_path: str = later("", NO_TLS)
-    key_path: str = later("", NO_TLS)
-    ca_path: str = later("", NO_TLS)
+    cert_path: str = key("", "with a port: TLS that wants a client certificate of ca_path")
+    key_path: str = key("", "of cert_path")
+    ca_path: str = key("", "must be given with cert_path")
     meters: Meters = key(Meters)
 
 
@@ -265,7 +266,7 @@ class Config:
     tracing: Tracing = key(Tracing)
     trace_key: str = later("", "no X-Vcap-Trace yet")
     access_log: AccessLog = key(AccessLog)
-    debug_addr: str = later("", "no debug server")
+    debug_addr: str = key("", "/log-level shows and sets logging.level; no profiler")
     enable_proxy: bool = later(False, "no PROXY protocol yet")
     enable_ssl: bool = later(False, NO_TLS)
     ssl_port: Uint16 = later(443, NO_TLS)
@@ -306,7 +307,7 @@ class Config:
     route_services_timeout: Seconds = later(60.0, NO_ROUTE_SERVICES)
     frontend_idle_timeout: Seconds = key(900.0, "an idle client connection is closed after this; 0s: never")
     read_header_timeout: Seconds = key(0.0, "first byte of a request head to its last; 0s: none")
-    route_latency_metric_muzzle_duration: Seconds = later(20.0, NO_METRON)
+    route_latency_metric_muzzle_duration: Seconds = key(20.0, "no route_registration_latency by dropsonde before")
     drain_wait: Seconds = key(0.0, "still serving, health already 503")
     drain_timeout: Seconds = key(0.0, "default endpoint_timeout")
     secure_cookies: bool = key(False)
@@ -347,11 +348,11 @@ class Config:
     empty_pool_response_code_503: bool = key(False)
     empty_pool_timeout: Seconds = key(0.0, "how long a route without instances is kept for its 503")
     html_error_template_file: str = key("", "Go template of the router's own error pages; empty: plain text")
-    per_request_metrics_reporting: bool = later(True, NO_METRON)
-    enable_envelope_v1_metrics: bool = later(True, NO_METRON)
-    send_http_start_stop_server_event: bool = later(True, NO_METRON)
-    send_http_start_stop_client_event: bool = later(True, NO_METRON)
-    per_app_prometheus_http_metrics_reporting: bool = later(False, "histograms are per route")
+    per_request_metrics_reporting: bool = key(True, "latency by dropsonde (means) and Prometheus")
+    enable_envelope_v1_metrics: bool = key(True, "dropsonde datagrams to logging.metron_address")
+    send_http_start_stop_server_event: bool = later(True, NO_EVENTS)
+    send_http_start_stop_client_event: bool = later(True, NO_EVENTS)
+    per_app_prometheus_http_metrics_reporting: bool = key(False, "http_latency_seconds by tag source_id")
     healthcheck_poll_interval: Seconds = later(10.0, PARSED_ONLY)
     healthcheck_timeout: Seconds = later(5.0, PARSED_ONLY)
     gorouter_py: Own = key(Own)

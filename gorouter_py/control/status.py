@@ -98,6 +98,8 @@ class StatusServer:
     def _configured(self, page: Page) -> uvicorn.Config:
         secured: dict[str, Any] = {}
         if page.tls is not None:
+            if not page.tls.authorities:
+                raise CannotServe("a certificate without authorities to verify those of clients")
             secured = {
                 "ssl_certfile": page.tls.certificate,
                 "ssl_keyfile": page.tls.key,
@@ -120,7 +122,7 @@ class StatusServer:
         try:
             config.load()
         except (OSError, ValueError) as error:  # SSLError is an OSError
-            raise CannotServe(str(error)) from None
+            raise CannotServe(f"{error}: {page.tls}") from None
         return config
 
     async def stop(self) -> None:
