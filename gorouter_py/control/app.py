@@ -92,7 +92,8 @@ async def _main(
     code = 1
     try:
         root.info("starting")
-        settings = {**settings, "error_page": _error_page(config.html_error_template_file)}
+        page = _error_page(config.html_error_template_file)
+        settings = {**settings, "error_page": page, "router_ip": _local_address()}
         router = Router(config, settings, static_routes, mode, root)
         code = await router.live()
     except StartError as error:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 __all__ = ["Config", "ConfigError", "Loaded", "StaticRoute", "data_plane_settings", "load", "serve_config"]
 
 # What the data plane can take; a test compares them with its own.
-HEAD_BYTES_MIN, HEAD_BYTES_MAX = 1024, 1 << 20
+HEAD_BYTES_MAX = 1 << 20
+FIELDS_MAX = 4096
+RESPONSE_MAX = 1 << 31
+ATTEMPTS_DETAILS = ("failed_attempts", "failed_attempts_time", "dns_time", "dial_time", "tls_time", "backend_time")
 WORKERS_MAX = 64
 ATTEMPTS_MAX = 16
 IDLE_MAX = 1 << 20
@@ -125,7 +128,8 @@ def _without_effect(reading: Reading) -> Iterator[Problem]:
 def data_plane_settings(config: Config) -> "Settings":
     """What the workers are told, for either command. Durations in ms, rounded up: only a real 0 means no limit."""
     own = config.gorouter_py
-    head_bytes = config.max_request_header_bytes or config.max_header_bytes or HEAD_BYTES_MAX
+    head_bytes = config.max_request_header_bytes or config.max_header_bytes
+    responses = config.http_rewrite.responses
     workers = config.go_max_procs if config.go_max_procs > 0 else len(os.sched_getaffinity(0))
     idle = config.max_idle_conns_per_host or 2  # Go: 0 is the default, 2, and less is none
     return {
@@ -143,7 +147,13 @@ def data_plane_settings(config: Config) -> "Settings":
         "max_attempts": min(max(config.backends.max_attempts, 1), ATTEMPTS_MAX),
         "cool_down_ms": _ms(Seconds(config.droplet_stale_threshold / 4)),  # gorouter: a quarter of the threshold
         "retry_idempotent": own.retry_idempotent,
-        "head_bytes_max": min(max(head_bytes, HEAD_BYTES_MIN), HEAD_BYTES_MAX),
+        # gorouter: a head above the key's limit is looked up and logged; only a really big one ends the connection
+        "head_bytes_max": HEAD_BYTES_MAX,
+        "max_request_header_bytes": min(head_bytes, HEAD_BYTES_MAX) if head_bytes > 0 else HEAD_BYTES_MAX,
+        "max_request_headers": min(max(config.max_request_headers, 0), FIELDS_MAX),
+        "max_response_header_bytes": min(max(config.max_response_header_bytes, 0), RESPONSE_MAX),
+        "max_response_headers": min(max(config.max_response_headers, 0), RESPONSE_MAX),
+        "keep_alive_100_continue": config.keep_alive_100_continue_requests,
         "max_connections": own.max_connections,
         "max_conns": min(max(config.backends.max_conns, 0), CONNS_MAX),
         "balancing_algorithm": config.balancing_algorithm,
@@ -152,6 +162,16 @@ def data_plane_settings(config: Config) -> "Settings":
         "force_forwarded_proto_https": config.force_forwarded_proto_https,
         "sanitize_forwarded_proto": config.sanitize_forwarded_proto,
         "secure_cookies": config.secure_cookies,
+        "sticky_auth_negotiate": config.sticky_sessions_for_auth_negotiate,
+        "enable_zipkin": config.tracing.enable_zipkin,
+        "enable_w3c": config.tracing.enable_w3c,
+        "w3c_tenant_id": config.tracing.w3c_tenant_id,
+        "trace_key": config.trace_key,
+        "add_response_headers": tuple((each.name, each.value) for each in responses.add_headers_if_not_present),
+        "remove_response_headers": tuple(each.name for each in responses.remove_headers),
+        "redact_query_params": config.logging.redact_query_params,
+        "extra_headers_to_log": tuple(dict.fromkeys(config.extra_headers_to_log)),
+        "extra_access_log_fields": _access_log_fields(config),
         "sticky_cookie_names": tuple(dict.fromkeys(config.sticky_session_cookie_names)),
         "health_user_agent": config.healthcheck_user_agent,
         "access_log": config.access_log.file,
@@ -159,6 +179,14 @@ def data_plane_settings(config: Config) -> "Settings":
         "log_forwarded_for": not config.logging.disable_log_forwarded_for,
         "log_source_ip": not config.logging.disable_log_source_ip,
     }
+
+
+def _access_log_fields(config: Config) -> tuple[str, ...]:
+    """The columns after the standard ones; gorouter: the older switch meant all that it had then."""
+    fields = dict.fromkeys(config.logging.extra_access_log_fields)
+    if config.logging.enable_attempts_details:
+        fields |= dict.fromkeys(ATTEMPTS_DETAILS)
+    return tuple(fields)
 
 
 def _ms(seconds: Seconds) -> int:

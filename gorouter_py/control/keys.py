@@ -22,7 +22,6 @@ NO_TLS = "TLS is not served yet"
 NO_METRON = "access logs go to files"
 NO_EVENTS = "no event per request"
 NO_ROUTE_SERVICES = "route services are not served yet"
-NO_TRACING = "no tracing headers yet"
 PARSED_ONLY = "without effect in gorouter too"
 
 
@@ -105,9 +104,9 @@ class Logging:
     metron_address: str = key("localhost:3457", "dropsonde datagrams go there; resolved once")
     disable_log_forwarded_for: bool = key(False, 'x_forwarded_for:"-" in the access log')
     disable_log_source_ip: bool = key(False, 'client address "-" in the access log')
-    redact_query_params: str = later("none", "queries are logged as they came", choices=("none", "all", "hash"))
-    enable_attempts_details: bool = later(False, "older than extra_access_log_fields")
-    extra_access_log_fields: list[str] = later([], "no extra fields yet")
+    redact_query_params: str = key("none", "of GET requests, in the access log", choices=("none", "all", "hash"))
+    enable_attempts_details: bool = key(False, "older: six of the extra_access_log_fields")
+    extra_access_log_fields: list[str] = key([], "times and attempts; unknown names are left out")
     format: LogFormat = key(LogFormat)
 
 
@@ -142,9 +141,9 @@ class Prometheus:
 
 @dataclass
 class Tracing:
-    enable_zipkin: bool = later(False, NO_TRACING)
-    enable_w3c: bool = later(False, NO_TRACING)
-    w3c_tenant_id: str = later("", NO_TRACING)
+    enable_zipkin: bool = key(False, "B3 headers")
+    enable_w3c: bool = key(False, "traceparent and tracestate")
+    w3c_tenant_id: str = key("", "part of the tracestate key")
 
 
 @dataclass
@@ -217,14 +216,14 @@ class Backends:
 
 @dataclass
 class HeaderNameValue:
-    name: str = later("", "no response rewriting yet")
-    value: str = later("", "no response rewriting yet")
+    name: str = key("")
+    value: str = key("")
 
 
 @dataclass
 class ResponseRewrite:
-    add_headers_if_not_present: list[HeaderNameValue] = later([], "no response rewriting yet")
-    remove_headers: list[HeaderNameValue] = later([], "no response rewriting yet")
+    add_headers_if_not_present: list[HeaderNameValue] = key([])
+    remove_headers: list[HeaderNameValue] = key([])
 
 
 @dataclass
@@ -264,7 +263,7 @@ class Config:
     zone: str = key("", "for balancing_algorithm_az_preference")
     go_max_procs: int = key(-1, "worker threads, at most 64; -1: one per CPU")
     tracing: Tracing = key(Tracing)
-    trace_key: str = later("", "no X-Vcap-Trace yet")
+    trace_key: str = key("", "X-Vcap-Trace with this value is answered with router and backend")
     access_log: AccessLog = key(AccessLog)
     debug_addr: str = key("", "/log-level shows and sets logging.level; no profiler")
     enable_proxy: bool = later(False, "no PROXY protocol yet")
@@ -312,7 +311,7 @@ class Config:
     drain_timeout: Seconds = key(0.0, "default endpoint_timeout")
     secure_cookies: bool = key(False)
     sticky_session_cookie_names: list[str] = key(["JSESSIONID"])
-    sticky_sessions_for_auth_negotiate: bool = later(False, "not yet")
+    sticky_sessions_for_auth_negotiate: bool = key(False)
     healthcheck_user_agent: str = key("HTTP-Monitor/1.1", "answered like /health on the main port; exact match")
     oauth: OAuth = key(OAuth)
     routing_api: RoutingApi = key(RoutingApi)
@@ -324,7 +323,7 @@ class Config:
     route_services_internal_server_port: Uint16 = later(7070, NO_ROUTE_SERVICES)
     route_services: RouteServices = key(RouteServices)
     backends: Backends = key(Backends)
-    extra_headers_to_log: list[str] = later([], "not in the access log yet")
+    extra_headers_to_log: list[str] = key([])
     token_fetcher_max_retries: Uint32 = key(3)
     token_fetcher_retry_interval: Seconds = key(5.0)
     token_fetcher_expiration_buffer_time: int = key(30, "seconds; a token is renewed this long before it expires")
@@ -338,12 +337,12 @@ class Config:
     disable_keep_alives: bool = key(True, "one connection to the instance per request")
     max_idle_conns: int = later(100, "only the number per host counts")
     max_idle_conns_per_host: int = key(2, "idle connections kept per instance and worker")
-    max_header_bytes: int = key(0, "request head, 1024 to 1 MiB; 0: 1 MiB; older name of max_request_header_bytes")
-    max_request_header_bytes: int = key(0, "request head, 1024 to 1 MiB; 0: 1 MiB")
-    max_response_header_bytes: int = later(0, "the limit of request heads counts")
-    max_request_headers: int = later(0, "bounded by bytes alone")
-    max_response_headers: int = later(0, "bounded by bytes alone")
-    keep_alive_100_continue_requests: bool = later(False, "not yet")
+    max_header_bytes: int = key(0, "older name of max_request_header_bytes")
+    max_request_header_bytes: int = key(0, "request head, at most 1 MiB; 0: 1 MiB")
+    max_response_header_bytes: int = key(0, "0: what a head may have at all, 1 MiB")
+    max_request_headers: int = key(0, "at most 4096; 0: 4096")
+    max_response_headers: int = key(0, "0: bounded by bytes alone")
+    keep_alive_100_continue_requests: bool = key(False)
     http_rewrite: HttpRewrite = key(HttpRewrite)
     empty_pool_response_code_503: bool = key(False)
     empty_pool_timeout: Seconds = key(0.0, "how long a route without instances is kept for its 503")

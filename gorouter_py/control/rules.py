@@ -20,7 +20,15 @@ CIPHERS = (
     *(f"ECDHE-{key}-{suite}" for key in ("ECDSA", "RSA") for suite in (*_SUITES, "CHACHA20-POLY1305")),
 )
 COOKIE_NAMES_MAX, COOKIE_NAME_BYTES_MAX = 16, 63
-TEXT_BYTES_MAX = {"healthcheck_user_agent": 255, "access_log.file": 4095}
+TEXT_BYTES_MAX = {
+    "healthcheck_user_agent": 255,
+    "access_log.file": 4095,
+    "trace_key": 255,
+    "tracing.w3c_tenant_id": 255,
+}
+HEADERS_MAX, HEADERS_BYTES_MAX = 64, 8192  # of each list
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")  # RFC 9110 5.6.2
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s+[A-Za-z0-9+/=\s]+-----END \1-----")
 
 _CHOICES = (
@@ -155,10 +163,31 @@ def _sizes(config: Config, problem: keys.Report) -> Iterator[Problem]:
         if not 0 < len(name.encode()) <= COOKIE_NAME_BYTES_MAX:
             valid = f"valid: 1 to {COOKIE_NAME_BYTES_MAX} bytes"
             yield problem("sticky_session_cookie_names", f"the name {name!r} has {len(name.encode())} bytes", valid)
+    responses = config.http_rewrite.responses
+    for path, named in (
+        ("extra_headers_to_log", [(name, "") for name in dict.fromkeys(config.extra_headers_to_log)]),
+        (
+            "http_rewrite.responses.add_headers_if_not_present",
+            [(each.name, each.value) for each in responses.add_headers_if_not_present],
+        ),
+        ("http_rewrite.responses.remove_headers", [(each.name, "") for each in responses.remove_headers]),
+    ):
+        yield from _headers(path, named, problem)
     for path, bytes_max in TEXT_BYTES_MAX.items():
         size = len(str(_value(config, path)).encode())
         if size > bytes_max:
             yield problem(path, f"{size} bytes are too many", f"valid: at most {bytes_max}")
+
+
+def _headers(path: str, named: list[tuple[str, str]], problem: keys.Report) -> Iterator[Problem]:
+    for number, (name, value) in enumerate(named):
+        if not _TOKEN.fullmatch(name):
+            yield problem(f"{path}[{number}]", f"{name!r} is no header name", "valid: letters, digits and -")
+        if _CONTROL.search(value):
+            yield problem(f"{path}[{number}]", f"the value of {name} has a control character", "write it in one line")
+    size = sum(len(str(pair).encode()) + 8 for pair in named)  # as the data plane counts, or a little more
+    if len(named) > HEADERS_MAX or size > HEADERS_BYTES_MAX:
+        yield problem(path, f"{len(named)} headers are too many", f"valid: at most {HEADERS_MAX}, and 8 KiB in all")
 
 
 def generic(path: str) -> str:

@@ -322,11 +322,11 @@ def test_unknown_keys_are_listed_with_the_nearest_known(file) -> None:
 def test_keys_without_effect_are_listed_with_their_reason(file) -> None:
     loaded = config.load(
         file(
-            "enable_zipkin: true\ntracing:\n  enable_zipkin: true\nca_certs:\n- |\n  "
+            "enable_zipkin: true\nstatus:\n  host: 0.0.0.0\nca_certs:\n- |\n  "
             + CERTIFICATE.replace("\n", "\n  ")
         )
     )
-    assert [(p.mark.line, p.path) for p in loaded.without_effect] == [(3, "tracing.enable_zipkin"), (5, "ca_certs")]
+    assert [(p.mark.line, p.path) for p in loaded.without_effect] == [(3, "status.host"), (5, "ca_certs")]
     assert all(p.text.startswith("has no effect: ") for p in loaded.without_effect)
 
 
@@ -379,6 +379,53 @@ def test_settings_of_the_balancer() -> None:
     )  # fmt: skip
 
 
+def test_settings_of_headers_and_logs(file) -> None:
+    path = file(
+        "http_rewrite: {responses: {add_headers_if_not_present: [{name: X-A, value: 'a b'}],\n"
+        "  remove_headers: [{name: X-B}]}}\n"
+        "extra_headers_to_log: [X-C, X-C, Host]\n"
+        "tracing: {enable_zipkin: true, enable_w3c: true, w3c_tenant_id: t}\n"
+        "logging: {redact_query_params: hash, enable_attempts_details: true,\n"
+        "  extra_access_log_fields: [local_address]}\n"
+        "trace_key: '22'\nmax_response_headers: 7\nmax_response_header_bytes: 5000\nmax_request_headers: 9\n"
+        "keep_alive_100_continue_requests: true\nsticky_sessions_for_auth_negotiate: true\n"
+    )
+    loaded = config.load(path)
+    assert not loaded.without_effect
+    settings = config.data_plane_settings(loaded.config)
+    assert settings["add_response_headers"] == (("X-A", "a b"),)
+    assert (settings["remove_response_headers"], settings["extra_headers_to_log"]) == (("X-B",), ("X-C", "Host"))
+    assert (settings["enable_zipkin"], settings["enable_w3c"], settings["w3c_tenant_id"]) == (True, True, "t")
+    assert (settings["redact_query_params"], settings["trace_key"]) == ("hash", "22")
+    assert settings["extra_access_log_fields"] == (
+        "local_address", "failed_attempts", "failed_attempts_time", "dns_time", "dial_time", "tls_time", "backend_time",
+    )  # fmt: skip
+    assert (settings["max_response_headers"], settings["max_request_headers"]) == (7, 9)
+    assert settings["max_response_header_bytes"] == 5000
+    assert settings["keep_alive_100_continue"] and settings["sticky_auth_negotiate"]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("extra_headers_to_log: [X A]\n", "extra_headers_to_log[0]"),
+        ("http_rewrite: {responses: {remove_headers: [{name: ''}]}}\n", "http_rewrite.responses.remove_headers[0]"),
+        (
+            'http_rewrite: {responses: {add_headers_if_not_present: [{name: X, value: "a\\nX: b"}]}}\n',
+            "http_rewrite.responses.add_headers_if_not_present[0]",
+        ),
+        (f"extra_headers_to_log: [{', '.join(f'X-{n}' for n in range(65))}]\n", "extra_headers_to_log"),
+        ("http_rewrite: {responses: {add_headers_if_not_present: [{name: X, value: " + "a" * 8192 + "}]}}\n",
+         "http_rewrite.responses.add_headers_if_not_present"),
+        ("trace_key: " + "x" * 256 + "\n", "trace_key"),
+    ],
+)  # fmt: skip
+def test_headers_that_cannot_be_sent(file, text: str, place: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load(file(text))
+    assert [problem.path for problem in caught.value.problems] == [place]
+
+
 def test_serve_takes_the_file_over_its_defaults_and_flags_over_the_file(file) -> None:
     path = file("backends: {max_attempts: 5}\nport: 1\nread_header_timeout: 1s\n")
     loaded = config.serve_config(path, {"port": 2}).config
@@ -405,10 +452,12 @@ def test_milliseconds_are_rounded_up_and_only_zero_is_no_limit(seconds: float, m
         ({"max_header_bytes": 5000}, 5000),
         ({"max_header_bytes": 5000, "max_request_header_bytes": 6000}, 6000),
         ({"max_header_bytes": 2 << 20}, 1 << 20),
+        ({"max_request_header_bytes": -1}, 1 << 20),
+        ({}, 1 << 20),
     ],
 )
 def test_head_limit(values: dict[str, object], bytes_max: int) -> None:
-    assert config.data_plane_settings(config.serve_config(None, values).config)["head_bytes_max"] == bytes_max
+    assert config.data_plane_settings(config.serve_config(None, values).config)["max_request_header_bytes"] == bytes_max
 
 
 @pytest.fixture
@@ -427,6 +476,9 @@ EXTREMES: list[dict[str, object]] = [
     },
     {"go_max_procs": -5, "backends.max_attempts": -5, "max_idle_conns_per_host": -5, "max_header_bytes": 1},
     {"backends.max_conns": -1},
+    *({key: value for key in ("max_request_headers", "max_response_headers", "max_response_header_bytes",
+                              "max_request_header_bytes")} for value in (-1, 2**62)),
+    {"extra_headers_to_log": [f"X-{n}" for n in range(64)], "trace_key": "x" * 255, "tracing.w3c_tenant_id": "x" * 255},
     {"endpoint_timeout": 2**63 / 1e9, "frontend_idle_timeout": 2**63 / 1e9, "gorouter_py.max_connections": 2**31},
     {"sticky_session_cookie_names": [f"{n:063}" for n in range(16)], "healthcheck_user_agent": "x" * 255},
     {"sticky_session_cookie_names": [], "healthcheck_user_agent": "", "access_log.file": "/" + "x" * 4094},
@@ -444,7 +496,10 @@ def test_settings_are_taken_by_the_data_plane(fastpath, values: dict[str, object
 def test_limits_are_those_of_the_data_plane(fastpath) -> None:
     assert fastpath.RANGES["workers"] == (1, config.WORKERS_MAX)
     assert fastpath.RANGES["max_attempts"] == (1, config.ATTEMPTS_MAX)
-    assert fastpath.RANGES["head_bytes_max"] == (config.HEAD_BYTES_MIN, config.HEAD_BYTES_MAX)
+    assert fastpath.RANGES["head_bytes_max"][1] == config.HEAD_BYTES_MAX
+    assert fastpath.RANGES["max_request_headers"] == (0, config.FIELDS_MAX)
+    assert fastpath.RANGES["max_response_headers"] == (0, config.RESPONSE_MAX)
+    assert fastpath.RANGES["max_response_header_bytes"] == (0, config.RESPONSE_MAX)
     assert fastpath.RANGES["upstream_idle_per_endpoint"] == (0, config.IDLE_MAX)
 
 
