@@ -20,9 +20,7 @@ class Fleet:
         self.front: Router = router(log=True, **settings)
         self.apps: list[Origin] = [origin(answer) for _ in range(4)]
         for n, (app, index, process) in enumerate(((APP, 0, WEB), (APP, 1, WEB), (APP, 2, JOB), (OTHER, 0, OTHER))):
-            self.front.add(
-                self.apps[n], app=app, instance_index=str(index), instance_id=f"id-{n}", process_id=process
-            )
+            self.front.add(self.apps[n], app=app, instance_index=str(index), instance_id=f"id-{n}", process_id=process)
 
     def served(self, lines: str, times: int = 1) -> list[int]:
         """How many of so many requests each instance got."""

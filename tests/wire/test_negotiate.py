@@ -11,7 +11,9 @@ BOUND = "Authorization: Negotiate dG9rZW4=\r\nCookie: __VCAP_ID__=%s\r\n"
 COOKIE = "__VCAP_ID__=%s; Path=/; Max-Age=60; HttpOnly; SameSite=Strict"
 
 
-def fleet(router: MakeRouter, origin: MakeOrigin, answer: bytes = OK, **settings: object) -> tuple[Router, list[Origin]]:
+def fleet(
+    router: MakeRouter, origin: MakeOrigin, answer: bytes = OK, **settings: object
+) -> tuple[Router, list[Origin]]:
     front = router(**{"sticky_auth_negotiate": True, **settings})
     apps = [origin(answer) for _ in range(3)]
     for n, app in enumerate(apps):
@@ -70,7 +72,9 @@ def test_the_address_is_as_good_as_the_id(router: MakeRouter, origin: MakeOrigin
     assert counts(apps) == [0, 3, 0]
 
 
-@pytest.mark.parametrize("lines", ["Cookie: __VCAP_ID__=id-2\r\n", "Authorization: Basic x\r\nCookie: __VCAP_ID__=id-2\r\n"])
+@pytest.mark.parametrize(
+    "lines", ["Cookie: __VCAP_ID__=id-2\r\n", "Authorization: Basic x\r\nCookie: __VCAP_ID__=id-2\r\n"]
+)
 def test_the_cookie_alone_binds_nobody(router: MakeRouter, origin: MakeOrigin, lines: str) -> None:
     front, apps = fleet(router, origin)
     for _ in range(6):
