@@ -29,6 +29,7 @@ class Chain:
         self.near = between(self.front.port)
         self.seen: Counter[str] = Counter()
         self.turn = 0
+        self.connects = 0
 
     def arm(self, near: Cut | None = None, far: Cut | None = None) -> None:
         """far: of whichever instance is taken first."""
@@ -39,6 +40,7 @@ class Chain:
     def run(self, requests: list[Request]) -> list[str]:
         """The whole exchange from the client's side, and the end of everything that belongs to it."""
         self.turn += 1
+        self.connects += 1
         with Recorder.connect(self.near.port) as client:
             # cut already: what came back is judged all the same
             with contextlib.suppress(ConnectionError):
@@ -57,11 +59,13 @@ class Chain:
         return [message for message in self.instance.whole if message.target in targets]
 
     def quiet(self) -> None:
-        """Waits until the router has no client and no request."""
+        """Waits until the router has seen every client and has none any more."""
         end = time.monotonic() + 20
         while True:
             counters = self.front.plane.counters()
             left = {name: counters[name] for name in ("requests_active", "connections_open") if counters[name]}
+            if counters["connections"] != self.connects:
+                left["connections"] = counters["connections"]
             if not left:
                 return
             assert time.monotonic() < end, left

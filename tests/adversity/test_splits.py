@@ -25,6 +25,7 @@ def told(message: Message) -> Told:
 
 def exchange(chain: Chain, requests: list[Request]) -> tuple[list[Told], list[Told]]:
     """(what the client read, what the instances read)."""
+    chain.connects += 1
     with Wire.connect(chain.near.port) as client:
         client.send(b"".join(request.sent(chain.turn) for request in requests))
         answers = [told(client.answer(request.method)) for request in requests]
