@@ -3,12 +3,10 @@
 Closing the listeners closed that one too. Earlier tests asked for the health before the listeners closed.
 """
 
-import socket
-
 import pytest
 
 from tests.support.origins import OK, Served
-from tests.support.plane import MakeOrigin, MakeRouter, until
+from tests.support.plane import MakeOrigin, MakeRouter
 from tests.support.wire import Wire
 
 CHECK = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -16,30 +14,27 @@ CHECK = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 
 def test_health_answers_while_requests_end(router: MakeRouter, origin: MakeOrigin) -> None:
     def handle(conn: Served) -> None:
-        conn.request()
-        conn.origin.wait(lambda: released)
-        conn.send(OK)
+        while (request := conn.request()) is not None:
+            if request.target == b"/":
+                conn.origin.wait(lambda: released)
+            conn.send(OK)
 
     released: list[bool] = []
     app, front = origin(handle), router()
     front.plane.set_health(True)
     front.add(app)
-    with front.client() as client, Wire.connect(front.health_port) as kept:
+    with front.client() as client, front.client() as idle, Wire.connect(front.health_port) as kept:
+        assert idle.is_open()
         kept.send(CHECK)
         assert kept.answer().status == 200
         client.send(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
-        app.wait(lambda: app.requests)
+        app.wait(lambda: len(app.requests) == 2)
         front.plane.set_health(False)
         front.plane.close_listeners()
 
-        def refuses() -> bool:
-            try:
-                socket.create_connection(("127.0.0.1", front.port)).close()
-            except ConnectionRefusedError:
-                return True
-            return False
-
-        until(refuses)
+        assert idle.rest() == (b"", "end")
+        with pytest.raises(ConnectionRefusedError):
+            front.client()
         for _ in range(3):
             with Wire.connect(front.health_port) as fresh:
                 fresh.send(CHECK)
