@@ -62,6 +62,7 @@ class Loaded:
     problems: list[Problem]
     unknown: list[Problem]
     without_effect: list[Problem]
+    reading: Reading | None = None  # None: the file could not be read at all
 
 
 def load(path: str | None) -> Loaded:
@@ -86,7 +87,7 @@ def inspect(
         override(config, key, value)
     problems = [*reading.problems, *rules.broken(config, reading)]
     _derive(config)
-    return Loaded(config, problems, reading.unknown, list(_without_effect(reading)))
+    return Loaded(config, problems, reading.unknown, list(_without_effect(reading)), reading)
 
 
 def _usable(loaded: Loaded) -> Loaded:

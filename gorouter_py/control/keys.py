@@ -122,7 +122,8 @@ class Meters:
         [0.1, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0], "in ms"
     )
     routing_response_latency_histogram_buckets: list[float] = key(
-        [1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 50.0, 100.0, 500.0, 1000.0], "each takes what is below the data plane's nearest bound"
+        [1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 50.0, 100.0, 500.0, 1000.0],
+        "each takes what is below the data plane's nearest bound",
     )
     http_latency_histogram_buckets: list[float] = key(
         [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6], "each takes what is below the data plane's nearest bound"

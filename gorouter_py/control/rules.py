@@ -39,6 +39,7 @@ _CHOICES = (
     ("logging.redact_query_params", "Invalid query param redaction mode: {value}. Allowed values are [{all}]"),
     ("logging.level", "unknown log level: {value}"),
 )
+CHOICE_KEYS = frozenset(path for path, _ in _CHOICES)  # those that must always be one of their choices
 
 
 def broken(config: Config, reading: Reading) -> Iterator[Problem]:

@@ -322,11 +322,11 @@ def test_unknown_keys_are_listed_with_the_nearest_known(file) -> None:
 def test_keys_without_effect_are_listed_with_their_reason(file) -> None:
     loaded = config.load(
         file(
-            "enable_zipkin: true\nstatus:\n  host: 0.0.0.0\nca_certs:\n- |\n  "
+            "enable_zipkin: true\nroute_services:\n  max_attempts: 3\nca_certs:\n- |\n  "
             + CERTIFICATE.replace("\n", "\n  ")
         )
     )
-    assert [(p.mark.line, p.path) for p in loaded.without_effect] == [(3, "status.host"), (5, "ca_certs")]
+    assert [(p.mark.line, p.path) for p in loaded.without_effect] == [(3, "route_services.max_attempts"), (5, "ca_certs")]
     assert all(p.text.startswith("has no effect: ") for p in loaded.without_effect)
 
 
