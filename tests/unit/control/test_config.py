@@ -326,7 +326,8 @@ def test_keys_without_effect_are_listed_with_their_reason(file) -> None:
             + CERTIFICATE.replace("\n", "\n  ")
         )
     )
-    assert [(p.mark.line, p.path) for p in loaded.without_effect] == [(3, "route_services.max_attempts"), (5, "ca_certs")]
+    places = [(p.mark.line, p.path) for p in loaded.without_effect]
+    assert places == [(3, "route_services.max_attempts"), (5, "ca_certs")]
     assert all(p.text.startswith("has no effect: ") for p in loaded.without_effect)
 
 
