@@ -62,6 +62,7 @@ RESTORE_STEP: Final = 256  # endpoints published between two turns of the loop: 
 FETCH_S: Final = 15.0  # of the routing API's routes, if there is no pruning to take half of
 FRESHEN_S: Final = 30.0  # a snapshot is written anew this often just because lives were extended
 STATUS_HOST: Final = "127.0.0.1"
+ENDING_AFTER_ROUTER: Final = ("NATSMonitor", "subscriber", "FileDescriptor")  # gorouter: the order of its group
 VARZ_STEP: Final = 1000  # routes looked at between two turns of the loop: under a millisecond
 
 
@@ -131,6 +132,7 @@ class Router:
         self._started = time.monotonic()
         self._workers = settings.get("workers", 1)
         self._closed = False
+        self._was_stopped = False  # in order, after a start that was complete
         self._freshened = (0, time.monotonic())
 
         try:
@@ -280,6 +282,7 @@ class Router:
             self._router_log.info("gorouter.started")
             await self._serve()
         self._router_log.info("gorouter.stopping")
+        self._was_stopped = True
         return self._code
 
     async def close(self) -> bool:
@@ -305,8 +308,11 @@ class Router:
                     await end
                 except Exception:
                     self._log.error("not-stopped-cleanly", part=name, error=traceback.format_exc())
-        self._router_log.info("gorouter.stopped", took=time.monotonic_ns() - began)
-        self._log.info("gorouter.exited")
+        if self._was_stopped:
+            self._router_log.info("gorouter.stopped", took=time.monotonic_ns() - began)
+            self._router_log.info("gorouter.exited")
+            for part in ENDING_AFTER_ROUTER:
+                self._log.session(part).info("exited")
         return joined
 
     async def _connect_bus(self, *, optional: bool) -> None:
@@ -352,7 +358,7 @@ class Router:
             await self._bus.subscribe()
         if self._varz is not None:
             await self._bus.offer("vcap.component.discover", "vcap.component.announce", self.varz)
-            self._log.session("router").info("Component Router registered successfully")
+            self._router_log.info("Component Router registered successfully")
 
     async def _load(self) -> None:
         for route in self._static_routes:
@@ -497,7 +503,7 @@ class Router:
         while self._data_plane.active() and not self._stopping.is_set():
             if config.drain_timeout > 0 and time.monotonic() >= end:
                 self._router_log.warn("router.drain.timed-out")
-                self._log.error("gorouter-draining-error", error="router: Drain timeout")
+                self._router_log.error("gorouter-draining-error", error="router: Drain timeout")
                 return
             await self._sleep(DRAIN_POLL_S, self._stopping)
 
@@ -560,7 +566,7 @@ class Router:
             if self._is_serve:
                 self._stopping.set()
             else:
-                self._log.info("gorouter.signal.ignored", signal=name)
+                self._router_log.info("gorouter.signal.ignored", signal=name)
             return
         if not self._is_serve:
             self._stopping.set()
@@ -568,7 +574,7 @@ class Router:
 
     def _on_drain(self, name: str) -> None:
         if self._told.is_set():
-            self._log.info("gorouter.signal.ignored", signal=name)
+            self._router_log.info("gorouter.signal.ignored", signal=name)
         self._told.set()
 
     def _bus_closed(self) -> None:

@@ -135,7 +135,8 @@ def test_the_names_of_gorouter(watched: tuple[Router, NatsServer, Agent], certif
         'registry_message{action="updated",component=""} 1', 'unregistry_message{component=""} 1', "total_routes 2",
         "rejected_requests 1", "bad_gateways 0", 'responses{status_group="5xx"} 0',
         'latency_bucket{component="dea-7",le="60000"} 1', 'latency_bucket{component="dea-7",le="+Inf"} 1',
-        'http_latency_seconds_count{source_id="guid-1"} 1', 'http_latency_seconds_bucket{source_id="guid-1",le="25.6"} 1',
+        'http_latency_seconds_count{source_id="guid-1"} 1',
+        'http_latency_seconds_bucket{source_id="guid-1",le="25.6"} 1',
         'route_registration_latency_bucket{le="+Inf"} 1', 'promhttp_metric_handler_errors_total{cause="gathering"} 0',
     ):  # fmt: skip
         assert line in lines, line
@@ -173,8 +174,8 @@ def test_a_client_certificate_is_wanted(watched: tuple[Router, NatsServer, Agent
     ("config", "message", "error"),
     [
         ({"logging": {"metron_address": ""}}, "dropsonde-initialize-error", "destination variable not set"),
-        ({"prometheus": {"port": 1, "cert_path": "/no/such.pem", "ca_path": "/x"}}, "initialize-router-error", "/no/such.pem"),
-        ({"prometheus": {"port": 1, "cert_path": "/no/such.pem"}}, "initialize-router-error", "authorities"),
+        ({"prometheus": {"cert_path": "/no/such.pem", "ca_path": "/x"}}, "initialize-router-error", "/no/such.pem"),
+        ({"prometheus": {"cert_path": "/no/such.pem"}}, "initialize-router-error", "authorities"),
     ],
 )
 def test_what_ends_the_start(tmp_path: Path, config: dict[str, Any], message: str, error: str) -> None:

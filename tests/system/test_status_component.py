@@ -1,4 +1,4 @@
-"""The deprecated component on status.port (/varz, /healthz, /health, /routes), its word on the bus, and the debug server."""
+"""The deprecated component on status.port (/varz, /healthz, /health, /routes), on the bus, and the debug server."""
 
 import asyncio
 import base64
