@@ -9,7 +9,7 @@ import pytest
 from tests.support.origins import Served
 from tests.support.plane import MakeOrigin, MakeRouter
 
-SIZES = (1, 2, 5, 13, 50, 117, 333, 1000, 4085, 4093)
+SIZES = (1, 2, 5, 13, 50, 117, 333, 1000, 4085, 4090, 4091, 4093)
 
 
 @pytest.mark.parametrize("size", SIZES)
