@@ -60,6 +60,7 @@ EVENTS_S: Final = 0.25
 DRAIN_POLL_S: Final = 0.02
 RESTORE_STEP: Final = 256  # endpoints published between two turns of the loop: about 1 ms
 FETCH_S: Final = 15.0  # of the routing API's routes, if there is no pruning to take half of
+HEAD_BYTES_MAX: Final = 1 << 20
 FRESHEN_S: Final = 30.0  # a snapshot is written anew this often just because lives were extended
 STATUS_HOST: Final = "127.0.0.1"
 ENDING_AFTER_ROUTER: Final = ("NATSMonitor", "subscriber", "FileDescriptor")  # gorouter: the order of its group
@@ -153,6 +154,7 @@ class Router:
         self._status: status.StatusServer | None = None
         self._debug: status.StatusServer | None = None
         self._traffic = Traffic(self._registry.facts)
+        self._active_apps: dict[str, int] = {}  # requests by application when router.active_apps was last published
         bounds = config.prometheus.meters.route_registration_latency_histogram_buckets
         self._registrations_ms = Histogram(bounds)
         self._registry.on_added = lambda stamp_ns: self._registrations_ms.since(stamp_ns, time.time_ns())
@@ -259,6 +261,8 @@ class Router:
             routing_table_sharding_mode=config.routing_table_sharding_mode,
         )
         self._open_debug()
+        if max(config.max_request_header_bytes, config.max_header_bytes) > HEAD_BYTES_MAX:
+            self._log.warn("innefectual-max-header-bytes-value", max=HEAD_BYTES_MAX)  # gorouter: spelled so
         await self._connect_bus(optional=False)
         if self._told.is_set():
             return self._code
@@ -478,6 +482,8 @@ class Router:
 
     async def _serve(self) -> None:
         self._every(EVENTS_S, self._failures.report)
+        if self._bus is not None:
+            self._every(self._config.publish_active_apps_interval, self._publish_active_apps)
         if self._snapshot is not None:
             self._every(self._config.gorouter_py.snapshot_interval, self._write_snapshot)
         await self._told.wait()
@@ -529,6 +535,14 @@ class Router:
         bus_up = self._bus is None or self._bus.connected
         for _ in self._registry.prune(time.monotonic(), bus_up):
             await asyncio.sleep(0)
+
+    async def _publish_active_apps(self) -> None:
+        """gorouter: which applications had requests since the last time."""
+        assert self._bus is not None
+        apps = self._taken().apps
+        active = [app for app, count in apps.items() if count > self._active_apps.get(app, 0)]
+        if await self._bus.publish("router.active_apps", messages.encode_active_apps(active)):
+            self._active_apps = dict(apps)
 
     def _keep_house(self) -> None:
         now = time.monotonic()

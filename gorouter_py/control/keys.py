@@ -298,7 +298,7 @@ class Config:
     suspend_pruning_if_nats_unavailable: bool = key(False)
     prune_stale_droplets_interval: Seconds = key(30.0, "0s: no pruning")
     droplet_stale_threshold: Seconds = key(120.0, "raised to start_response_delay_interval if smaller")
-    publish_active_apps_interval: Seconds = later(0.0, "router.active_apps is not published yet")
+    publish_active_apps_interval: Seconds = key(0.0, "of router.active_apps; 0s: it is not published")
     start_response_delay_interval: Seconds = key(5.0, "main ports stay closed this long while routes arrive")
     endpoint_timeout: Seconds = key(60.0, "one attempt, bodies included; 0s: none")
     endpoint_dial_timeout: Seconds = key(5.0)

@@ -13,6 +13,7 @@ known by one C-level ==. For that the registry takes the uris out (they name rou
 
 import math
 import sys
+import zlib
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
@@ -240,3 +241,8 @@ def encode_start(identity: str, hosts: list[str], register_interval_s: int, prun
             "pruneThresholdInSeconds": prune_threshold_s,
         }
     )
+
+
+def encode_active_apps(apps: list[str]) -> bytes:
+    """The body of router.active_apps: application ids, compressed."""
+    return zlib.compress(msgspec.json.encode(apps))

@@ -2,6 +2,7 @@
 
 import json
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def test_bad_messages_do_no_harm(nats_server: NatsServer, backend: Backend) -> N
         nats_server.register("a.test", backend.port)
         until(lambda: router.serves("a.test", b"hello"))
         lines = router.said("validation-error")
-        assert [line["data"]["subject"] for line in lines] == ["router.register", "router.register", "router.active_apps"]
+        subjects = [line["data"]["subject"] for line in lines]
+        assert subjects == ["router.register", "router.register", "router.active_apps"]
         assert lines[0]["data"]["payload"] == "garbage"
         assert router.metric("gorouter_registry_messages_invalid_total") == 3
 
@@ -84,6 +86,23 @@ def test_the_drop_in_form_greets_as_gorouter_does(nats_server: NatsServer, tmp_p
         assert len(answer["hosts"]) == 1
         assert answer["minimumRegisterIntervalInSeconds"] == 0
         assert answer["pruneThresholdInSeconds"] == 90
+
+
+def test_applications_with_requests_are_named(nats_server: NatsServer, backend: Backend, tmp_path: Path) -> None:
+    with drop_in(nats_server, tmp_path, publish_active_apps_interval="50ms") as router:
+        for app in ("busy", "idle"):
+            nats_server.register(f"{app}.test", backend.port, app=app)
+        until(lambda: router.serves("busy.test", b"hello"))
+
+        async def listen(client: Any) -> list[list[str]]:
+            subscription = await client.subscribe("router.active_apps")
+            assert router.serves("busy.test", b"hello")
+            heard: list[list[str]] = []
+            while not heard or heard[-1] or not any(heard):  # named once, and not again
+                heard.append(json.loads(zlib.decompress((await subscription.next_msg(timeout=60)).data)))
+            return heard
+
+        assert {app for apps in nats_server.run(listen) for app in apps} == {"busy"}
 
 
 def test_the_drop_in_form_ends_without_nats(tmp_path: Path) -> None:
