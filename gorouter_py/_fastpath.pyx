@@ -108,6 +108,7 @@ LOG_FIELDS = {
     "local_address": L_LOCAL_ADDRESS,
     "tls_time": L_TLS_TIME,
 }
+FRAMING_NAMES = ("connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")
 
 
@@ -168,6 +169,8 @@ def check_headers(key, value):
         name, text = entry if key == "add_response_headers" else (entry, "")
         if not TOKEN.fullmatch(name):
             raise ValueError(f"{key}: {name!r} is no header name")
+        if key == "add_response_headers" and name.lower() in FRAMING_NAMES:
+            raise ValueError(f"{key}: {name} belongs to the message's framing and cannot be added")
         if any(c < " " and c != "\t" or c == "\x7f" for c in text):
             raise ValueError(f"{key}: the value of {name} has a control character")
     if sum(len(str(entry).encode()) + 8 for entry in value) > 8192:

@@ -26,7 +26,7 @@ cdef enum:
     TICK_MS = 4                 # resolution of the timer wheel
     EVENTS_MAX = 256            # events taken from the kernel in one turn
     ACCEPT_MAX = 64             # connections accepted in one turn, so that others are not delayed
-    LOG_LINE_MAX = 16384        # bytes of one access-log line; longer fields are cut
+    LOG_LINE_MAX = 45056        # bytes of an access-log line from which further columns are left empty
     LOG_RING = 1048576          # bytes of a worker's access-log ring (a power of two)
     EVENT_RING = 1024           # entries of a worker's event ring (a power of two)
     MAILBOX = 4096              # commands waiting for a worker (a power of two)

@@ -49,6 +49,7 @@ cdef inline int pin(const Head *h, Pool *p, balance.Rules *r) noexcept nogil:
     cdef Span app = heads.get(h, heads.N_X_CF_APP_INSTANCE)
     cdef Span process = heads.get(h, heads.N_X_CF_PROCESS_INSTANCE)
     r.pinned = balance.PIN_NONE
+    r.only = 0
     if app.n:
         if not split_instance(app, True, &r.guid, &r.index):
             return fault.BAD_APP_INSTANCE
@@ -59,7 +60,7 @@ cdef inline int pin(const Head *h, Pool *p, balance.Rules *r) noexcept nogil:
         r.pinned = balance.PIN_PROCESS
     else:
         return 0
-    return 0 if balance.has_pinned(p, r) else fault.NO_SUCH_INSTANCE
+    return 0 if p != NULL and balance.find_pinned(p, r) else fault.NO_SUCH_INSTANCE
 
 # What the pinned instance is called in the answer that it does not exist.
 cdef inline char *describe(char *w, const Head *h) noexcept nogil:
@@ -93,12 +94,13 @@ cdef inline void find_sticky(Exchange *x) noexcept nogil:
     id = cookies.get_cookie(&x.req, b"__VCAP_ID__", 11)
     if id.p == NULL or id.n == 0:
         return
-    x.sticky_id = id
     if cfg.sticky_auth_negotiate and is_negotiate(heads.get(&x.req, heads.N_AUTHORIZATION)):
+        x.sticky_id = id
         x.flags |= X_STICKY | X_BOUND
         return
     for i in range(cfg.n_sticky):
         if cookies.get_cookie(&x.req, cfg.sticky[i].text, cfg.sticky[i].n).p != NULL:
+            x.sticky_id = id
             x.flags |= X_STICKY
             return
 
@@ -143,13 +145,13 @@ cdef inline Endpoint *choose(Exchange *x) noexcept nogil:
     cdef Endpoint *e = NULL
     cdef balance.Rules rules
     cdef bint full = False
-    if p == NULL:
-        x.fault = fault.UNKNOWN_ROUTE
-        return NULL
-    set_rules(x, p, &rules)
+    # gorouter: a header that names an instance is judged before the route is
     x.fault = pin(&x.req, p, &rules)
+    if x.fault == 0 and p == NULL:
+        x.fault = fault.UNKNOWN_ROUTE
     if x.fault:
         return NULL
+    set_rules(x, p, &rules)
     if x.flags & X_STICKY and (x.attempts == 0 or x.flags & X_BOUND):
         e = take_sticky(x, p, &rules)
         if e != NULL:

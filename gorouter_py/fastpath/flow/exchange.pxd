@@ -221,8 +221,13 @@ cdef inline bint is_too_large(const Exchange *x) noexcept nogil:
     cdef Settings *cfg = &x.w.shared.cfg
     cdef const Head *h = &x.req
     cdef u64 total = <u64>h.method_len + h.target_len + 8 + 4
-    cdef u32 i
-    if cfg.max_request_headers and h.nfields > cfg.max_request_headers:
+    cdef u32 i, count = h.nfields
+    if h.first[heads.N_HOST] >= 0:
+        count -= 1                  # no header to gorouter
+    if h.first[heads.N_X_VCAP_REQUEST_ID] < 0:
+        count += 1                  # set before the count
+        total += 17 + fmt.UUID_LEN + 4
+    if cfg.max_request_headers and count > cfg.max_request_headers:
         return True
     if cfg.max_request_header_bytes == 0:
         return False

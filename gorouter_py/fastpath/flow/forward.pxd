@@ -5,6 +5,7 @@
 # outgoing connection is written anew by the protocol's writer; fields that the router sets are never dropped on a
 # client's word (RFC 9110 7.6.1 lets Connection name any field, see is_protected).
 # The added lines live in the worker's scratch until the next message: send the head at once.
+from libc.string cimport memset
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport dp, fmt, rng, span, limits
 from gorouter_py.fastpath.http cimport heads, h1, cookies
@@ -158,7 +159,8 @@ cdef inline bint is_sticky_name(const Settings *cfg, Span name) noexcept nogil:
             return True
     return False
 
-# gorouter: a WWW-Authenticate that begins with Negotiate starts an exchange that has to stay with one instance.
+# gorouter: a WWW-Authenticate that begins with Negotiate starts an exchange that has to stay with one instance; the app's
+# own session cookie does not matter then.
 cdef inline bint asks_to_negotiate(const Settings *cfg, const Head *h) noexcept nogil:
     cdef u32 i
     if not cfg.sticky_auth_negotiate:
@@ -187,6 +189,7 @@ cdef inline char *sticky_cookie(Worker *w, Exchange *x, const Head *h, char *at)
     cdef bint wanted = (x.flags & X_STICKY_MISS) != 0 and not (x.flags & X_BOUND)
     cdef bint negotiated = asks_to_negotiate(cfg, h) and not span.eq(x.sticky_id, id.p, id.n)
     cdef bint from_app = False
+    memset(&attrs, 0, sizeof(attrs))
     if id.n == 0 or dp.scan_class(id.p, id.p + id.n, dp.C_COOKIE) != id.p + id.n:
         return at
     if h.flags & heads.F_SETS_COOKIE:
@@ -200,7 +203,10 @@ cdef inline char *sticky_cookie(Worker *w, Exchange *x, const Head *h, char *at)
             if is_sticky_name(cfg, name):
                 cookies.parse_set_cookie(v, &attrs)
                 from_app = True
-    if not wanted and not from_app and not negotiated:
+    if asks_to_negotiate(cfg, h):
+        from_app = False
+        wanted = negotiated
+    if not wanted and not from_app:
         return at
     at = fmt.put(at, b"Set-Cookie: __VCAP_ID__=", 24)
     at = fmt.span(at, id)
@@ -209,14 +215,14 @@ cdef inline char *sticky_cookie(Worker *w, Exchange *x, const Head *h, char *at)
     if from_app and attrs.expires.n and attrs.expires.n < 64:
         at = fmt.put(at, b"; Expires=", 10)
         at = fmt.span(at, attrs.expires)
-    if negotiated and not from_app:
+    if negotiated:
         at = fmt.text(at, b"; Max-Age=60")
     elif from_app and attrs.has_max_age and not attrs.max_age_positive:
         at = fmt.put(at, b"; Max-Age=0", 11)
     at = fmt.put(at, b"; HttpOnly", 10)
     if cfg.secure_cookies or (from_app and attrs.secure):
         at = fmt.put(at, b"; Secure", 8)
-    if negotiated and not from_app:
+    if negotiated:
         at = fmt.text(at, b"; SameSite=Strict")
     elif from_app and attrs.same_site.n and attrs.same_site.n < 16:
         at = fmt.put(at, b"; SameSite=", 11)

@@ -1,6 +1,7 @@
 # L2: the access-log line, in gorouter's format, written into the worker's ring when a request ends.
 #
-# A line is at most limits.LOG_LINE_MAX bytes: host, target, referer and the like are cut to a share of it.
+# A line always fits the scratch: each column is cut to a share of it, and the extra headers, the only columns without a
+# fixed number, are left empty once the line has limits.LOG_LINE_MAX bytes.
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport csys, dp, fmt, span, limits
 from gorouter_py.fastpath.http cimport heads
@@ -11,8 +12,8 @@ from gorouter_py.fastpath.flow cimport daytime, fault, forward, rewrite
 from gorouter_py.fastpath.flow.state cimport *
 
 cdef enum:
-    CUT_TARGET = 8192           # bytes of each kind that a line shows
-    CUT_FIELD = 1024
+    CUT_TARGET = 8192           # bytes of each kind that a line shows; escaped they are three times as many
+    CUT_FIELD = 1024            # escaped four times as many
 
 # Bytes of s as strconv.Quote writes them, without the quotes, at most most source bytes.
 # gorouter: quotes with Go's strconv.Quote; bytes over 0x7f that are no UTF-8 appear as \xNN there and here.
@@ -123,31 +124,35 @@ cdef inline char *target(char *w, const Head *h, bint redact) noexcept nogil:
             w += 1
     return w
 
-# X-Forwarded-For as it went to the endpoint: received values joined, then the client.
+# X-Forwarded-For as it went to the endpoint: received values joined, then the client; the first received one alone if
+# the request did not get that far.
 cdef inline char *forwarded_for(char *w, const Exchange *x) noexcept nogil:
     cdef const Head *h = &x.req
     cdef u32 i, left = CUT_FIELD
     cdef int first = h.first[heads.N_X_FORWARDED_FOR]
     cdef Span v
-    if first < 0 and x.ep == NULL:
-        return fmt.put(w, b'"-"', 3)
+    if x.attempts == 0:
+        return quoted(w, heads.get(h, heads.N_X_FORWARDED_FOR))
     w[0] = c'"'
     w += 1
     if first >= 0:
         for i in range(<u32>first, h.nfields):
-            if h.fields[i].id != heads.N_X_FORWARDED_FOR:
-                continue
             v = heads.value(h, &h.fields[i])
-            if v.n == 0:
+            if h.fields[i].id != heads.N_X_FORWARDED_FOR or v.n == 0:
                 continue
             w = escaped(w, v, left)
-            left -= v.n if v.n < left else left
-            if x.ep != NULL:
-                w = fmt.put(w, b", ", 2)
-    if x.ep != NULL:
-        w = fmt.put(w, x.down.peer + x.down.ip_off, x.down.ip_len)
+            w = fmt.put(w, b", ", 2)
+            if v.n >= left:
+                break
+            left -= v.n
+    w = fmt.put(w, x.down.peer + x.down.ip_off, x.down.ip_len)
     w[0] = c'"'
     return w + 1
+
+cdef inline Span forwarded_proto(const Settings *cfg, const Exchange *x) noexcept nogil:
+    if x.attempts:
+        return forward.forwarded_proto(cfg, x)
+    return heads.get(&x.req, heads.N_X_FORWARDED_PROTO)
 
 # What X-Cf-RouterError said: the row's text with %A (endpoint) filled in.
 cdef inline char *router_error(char *w, const Exchange *x, int code) noexcept nogil:
@@ -199,10 +204,17 @@ cdef inline char *extra_field(char *w, const Exchange *x, u8 column, u64 away) n
     return quoted(fmt.text(w, b" local_address:"), span.make(x.local, x.local_n if worked else 0))
 
 # The value of a request header as it went to the endpoint; the trace lines hide what they replaced.
+# gorouter: Host is no header to it.
 cdef inline Span sent_value(const Exchange *x, const NamedText *t) noexcept nogil:
     cdef const Head *h = &x.req
     cdef Span rest, line
     cdef u32 i
+    if span.eq(span.make(t.name, t.name_n), b"host", 4):
+        return span.make(NULL, 0)
+    if span.eq(span.make(t.name, t.name_n), b"x-vcap-request-id", 17):
+        return span.make(x.request_id, fmt.UUID_LEN)
+    if span.eq(span.make(t.name, t.name_n), b"x-forwarded-proto", 17):
+        return forwarded_proto(&x.w.shared.cfg, x)
     if x.trace != NULL:
         rest = span.make(x.trace.data, x.trace.wpos)
         while rewrite.next_line(&rest, &line):
@@ -220,6 +232,7 @@ cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
     cdef u64 total = ended_ns - x.began_ns
     cdef u64 away = x.up_ended_ns - x.up_began_ns if x.up_ended_ns > x.up_began_ns else 0
     cdef Span host = heads.host(h)
+    cdef Span v
     cdef u32 i
     if not cfg.log_enabled or (x.flags & X_NO_LOG):
         return
@@ -245,7 +258,7 @@ cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
     p = fmt.put(p, b" x_forwarded_for:", 17)
     p = forwarded_for(p, x) if cfg.log_forwarded_for else fmt.put(p, b'"-"', 3)
     p = fmt.put(p, b" x_forwarded_proto:", 19)
-    p = quoted(p, forward.forwarded_proto(cfg, x) if x.ep != NULL else heads.get(h, heads.N_X_FORWARDED_PROTO))
+    p = quoted(p, forwarded_proto(cfg, x))
     p = fmt.put(p, b" vcap_request_id:", 17)
     p = quoted(p, span.make(x.request_id, fmt.UUID_LEN))
     p = fmt.put(p, b" response_time:", 15)
@@ -273,7 +286,10 @@ cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
         p[0] = c' '
         p = fmt.put(p + 1, cfg.log_headers[i].text, cfg.log_headers[i].text_n)
         p[0] = c':'
-        p = quoted(p + 1, sent_value(x, &cfg.log_headers[i]))
+        v = sent_value(x, &cfg.log_headers[i])
+        if p - w.scratch > limits.LOG_LINE_MAX:
+            v.n = 0
+        p = quoted(p + 1, v)
     p[0] = c'\n'
     p += 1
     push(w, span.make(w.scratch, <u32>(p - w.scratch)))

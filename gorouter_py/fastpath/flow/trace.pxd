@@ -37,11 +37,25 @@ cdef inline Span item(Span *rest, char by) noexcept nogil:
     rest.n -= i
     return out
 
+cdef inline bint is_sampled(Span s) noexcept nogil:
+    return s.n == 1 and (s.p[0] == c'0' or s.p[0] == c'1' or s.p[0] == c'd')
+
 # b3: trace-span[-sampled[-parent]]. False if it is not that.
 cdef inline bint parse_b3(Span v, Span *trace_id, Span *span_id) noexcept nogil:
-    trace_id[0] = item(&v, c'-')
-    span_id[0] = item(&v, c'-')
-    return is_trace_id(trace_id[0]) and span_id.n == 16 and is_hex(span_id[0])
+    cdef Span t = item(&v, c'-')
+    cdef Span s = item(&v, c'-')
+    cdef Span parent
+    if not is_trace_id(t) or s.n != 16 or not is_hex(s):
+        return False
+    if v.n and not is_sampled(item(&v, c'-')):
+        return False
+    if v.n:
+        parent = item(&v, c'-')
+        if v.n or parent.n != 16 or not is_hex(parent):
+            return False
+    trace_id[0] = t
+    span_id[0] = s
+    return True
 
 cdef inline void drop(const Head *h, const char *name, u32 n) noexcept nogil:
     cdef u32 i
@@ -49,21 +63,28 @@ cdef inline void drop(const Head *h, const char *name, u32 n) noexcept nogil:
         if span.ieq(heads.name(h, &h.fields[i]), name, n):
             h.fields[i].drop = DROP_TRACE
 
+cdef inline char *lower(char *w, const char *p, u32 n) noexcept nogil:
+    cdef u32 i
+    for i in range(n):
+        w[i] = <char>dp.lower(p[i])
+    return w + n
+
 # The request id becomes the trace id, where that makes a UUID.
+# gorouter: of a version from 1 to 5, in its parser's eyes.
 cdef inline void take_id(Exchange *x, Span trace_id) noexcept nogil:
     cdef char *w = x.request_id
     cdef const char *p = trace_id.p
-    if trace_id.n != 32:
+    if trace_id.n != 32 or p[12] < c'1' or p[12] > c'5':
         return
-    w = fmt.put(w, p, 8)
+    w = lower(w, p, 8)
     w[0] = c'-'
-    w = fmt.put(w + 1, p + 8, 4)
+    w = lower(w + 1, p + 8, 4)
     w[0] = c'-'
-    w = fmt.put(w + 1, p + 12, 4)
+    w = lower(w + 1, p + 12, 4)
     w[0] = c'-'
-    w = fmt.put(w + 1, p + 16, 4)
+    w = lower(w + 1, p + 16, 4)
     w[0] = c'-'
-    fmt.put(w + 1, p + 20, 12)
+    lower(w + 1, p + 20, 12)
 
 # The request id as 32 hex digits.
 cdef inline void id_hex(const Exchange *x, char *out) noexcept nogil:
@@ -73,6 +94,14 @@ cdef inline void id_hex(const Exchange *x, char *out) noexcept nogil:
             out[0] = x.request_id[i]
             out += 1
 
+# X-B3-Sampled as b3 says it; 0 if it says nothing.
+cdef inline char sampled_of(Span v) noexcept nogil:
+    if span.eq(v, b"1", 1) or span.ieq(v, b"true", 4):
+        return c'1'
+    if span.eq(v, b"0", 1) or span.ieq(v, b"false", 5):
+        return c'0'
+    return 0
+
 # gorouter: b3 is passed on if it parses; else it is made from X-B3-TraceId and X-B3-SpanId; else all three are made.
 # True with the ids if there is a trace.
 cdef inline bint zipkin(Exchange *x, char **at, Span *trace_id, Span *span_id, char *made) noexcept nogil:
@@ -81,6 +110,7 @@ cdef inline bint zipkin(Exchange *x, char **at, Span *trace_id, Span *span_id, c
     cdef Field *t = find(h, b"x-b3-traceid", 12)
     cdef Field *s = find(h, b"x-b3-spanid", 11)
     cdef Field *f
+    cdef char sampled
     cdef char *w = at[0]
     if b3 != NULL and parse_b3(heads.value(h, b3), trace_id, span_id):
         take_id(x, trace_id[0])
@@ -88,7 +118,9 @@ cdef inline bint zipkin(Exchange *x, char **at, Span *trace_id, Span *span_id, c
     if t != NULL and s != NULL:
         trace_id[0] = heads.value(h, t)
         span_id[0] = heads.value(h, s)
-        if not is_trace_id(trace_id[0]) or span_id.n != 16 or not is_hex(span_id[0]):
+        f = find(h, b"x-b3-sampled", 12)
+        sampled = sampled_of(heads.value(h, f)) if f != NULL else c'-'
+        if not is_trace_id(trace_id[0]) or span_id.n != 16 or not is_hex(span_id[0]) or sampled == 0:
             return False
         take_id(x, trace_id[0])
         drop(h, b"b3", 2)
@@ -99,11 +131,10 @@ cdef inline bint zipkin(Exchange *x, char **at, Span *trace_id, Span *span_id, c
         f = find(h, b"x-b3-flags", 10)
         if f != NULL and span.eq(heads.value(h, f), b"1", 1):
             w = fmt.text(w, b"-d")
-        else:
-            f = find(h, b"x-b3-sampled", 12)
-            if f != NULL and f.value_len == 1:
-                w = fmt.text(w, b"-")
-                w = fmt.span(w, heads.value(h, f))
+        elif sampled != c'-':
+            w[0] = c'-'
+            w[1] = sampled
+            w += 2
         f = find(h, b"x-b3-parentspanid", 17)
         if f != NULL and f.value_len == 16 and is_hex(heads.value(h, f)):
             w = fmt.text(w, b"-")
@@ -127,17 +158,15 @@ cdef inline bint zipkin(Exchange *x, char **at, Span *trace_id, Span *span_id, c
     at[0] = fmt.text(w, b"\r\n")
     return True
 
-# version-trace-parent-flags, all hex (W3C Trace Context 3.2). gorouter: the version is not checked.
+# version-trace-parent-flags, all hex (W3C Trace Context 3.2). What is given back is set only if it is that.
+# gorouter: neither the version nor the separators are looked at.
 cdef inline bint parse_traceparent(Span v, Span *trace_id, Span *flags) noexcept nogil:
-    cdef Span version, parent
-    if v.n != 55:
+    if (v.n != 55 or not is_hex(span.make(v.p, 2)) or not is_hex(span.make(v.p + 3, 32))
+            or not is_hex(span.make(v.p + 36, 16)) or not is_hex(span.make(v.p + 53, 2))):
         return False
-    version = item(&v, c'-')
-    trace_id[0] = item(&v, c'-')
-    parent = item(&v, c'-')
-    flags[0] = v
-    return (version.n == 2 and trace_id.n == 32 and parent.n == 16 and flags.n == 2 and is_hex(version)
-            and is_hex(trace_id[0]) and is_hex(parent) and is_hex(flags[0]))
+    trace_id[0] = span.make(v.p + 3, 32)
+    flags[0] = span.make(v.p + 53, 2)
+    return True
 
 # The received entries without our own older one.
 cdef inline char *other_states(char *w, Span v, Span key) noexcept nogil:
@@ -158,9 +187,10 @@ cdef inline void w3c(Worker *wk, Exchange *x, char **at, Span trace_id, Span spa
     cdef Span flags = span.make(b"01", 2)
     cdef char fresh[32]
     cdef char *w = at[0]
+    cdef bint has_trace = trace_id.n != 0
     cdef bint goes_on = parent != NULL and parse_traceparent(heads.value(h, parent), &trace_id, &flags)
     if goes_on:
-        if not cfg.enable_zipkin:
+        if not has_trace:
             take_id(x, trace_id)
         fmt.hex_pad(fresh, rng.next_u64(&wk.rng), 16)
         span_id = span.make(fresh, 16)
@@ -171,11 +201,11 @@ cdef inline void w3c(Worker *wk, Exchange *x, char **at, Span trace_id, Span spa
     drop(h, b"traceparent", 11)
     drop(h, b"tracestate", 10)
     w = fmt.text(w, b"traceparent: 00-")
-    w = fmt.span(w, trace_id)
+    w = lower(w, trace_id.p, trace_id.n)
     w = fmt.text(w, b"-")
-    w = fmt.span(w, span_id)
+    w = lower(w, span_id.p, span_id.n)
     w = fmt.text(w, b"-")
-    w = fmt.span(w, flags)
+    w = lower(w, flags.p, flags.n)
     w = fmt.text(w, b"\r\ntracestate: ")
     w = fmt.span(w, key)
     w = fmt.text(w, b"=")
@@ -195,7 +225,7 @@ cdef inline void begin(Worker *w, Exchange *x) noexcept nogil:
         return
     at = x.trace.data
     if cfg.enable_zipkin and not zipkin(x, &at, &trace_id, &span_id, made):
-        trace_id.n = 0
+        trace_id = span.make(NULL, 0)
     if cfg.enable_w3c:
         w3c(w, x, &at, trace_id, span_id)
     x.trace.wpos = <u32>(at - x.trace.data)

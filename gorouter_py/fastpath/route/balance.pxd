@@ -31,6 +31,7 @@ cdef struct Rules:
     u8 pinned               # only endpoints of guid and index count
     Span guid
     Span index              # empty: any
+    u64 only                # serial of the one endpoint that counts; 0 = all that are named
     bint prefer_local       # first attempts go to this zone's endpoints, if there are any
 
 # Counts e as tried in this request; choose does it itself, an endpoint that came by its id needs it said.
@@ -51,20 +52,27 @@ cdef inline bint cooling(Endpoint *e, u64 now_ms, u64 cool_down_ms) noexcept nog
     cdef u64 at = dp.load64(&e.failed_at_ms)
     return at != 0 and now_ms < at + cool_down_ms
 
-cdef inline bint is_pinned(const Endpoint *e, const Rules *r) noexcept nogil:
+cdef inline bint is_named(const Endpoint *e, const Rules *r) noexcept nogil:
     cdef Span id = endpoint.app_id(e) if r.pinned == PIN_APP else endpoint.process_id(e)
     cdef Span index = endpoint.instance_index(e)
     return span.eq(id, r.guid.p, r.guid.n) and (r.index.n == 0 or span.eq(index, r.index.p, r.index.n))
 
+cdef inline bint is_pinned(const Endpoint *e, const Rules *r) noexcept nogil:
+    return e.serial == r.only if r.only else is_named(e, r)
+
 # Is there an instance that the rules name?
-cdef inline bint has_pinned(Pool *p, const Rules *r) noexcept nogil:
+# gorouter: of several with one app and index the last one counts.
+cdef inline bint find_pinned(Pool *p, Rules *r) noexcept nogil:
     cdef EndpointArray *a = <EndpointArray *>dp.loadp_acq(<void **>&p.array)
+    cdef bint found = False
     cdef u32 i
     if a != NULL:
         for i in range(a.n):
-            if is_pinned(a.items[i], r):
-                return True
-    return False
+            if is_named(a.items[i], r):
+                found = True
+                if r.pinned == PIN_APP:
+                    r.only = a.items[i].serial
+    return found
 
 # May not take this attempt: it has all it may have (max_conns 0: no bound), or another one was asked for.
 cdef inline bint is_barred(Endpoint *e, const Rules *r) noexcept nogil:
