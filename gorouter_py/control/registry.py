@@ -444,7 +444,7 @@ class Registry:
             except (ValueError, BlockingIOError) as error:
                 self._drop(slot, key, facts.address, self.last_update or 0.0)
                 self._reject(key, facts, str(error))
-        self._hold_if_bare(key, present=bool(url))
+        self._hold_if_bare(key, self._slots(key))
 
     def _count(self, message: Registration, action: str) -> None:
         counts = self.counts.by_component
@@ -481,7 +481,7 @@ class Registry:
             return
         self._join(key, address, slot)
         self._empty.pop(key, None)
-        self._hold_if_bare(key, present=True)
+        self._hold_if_bare(key, (slot,))
         self.counts.added += 1
         self._count(message, "added")
         self.changes += 1
@@ -522,7 +522,7 @@ class Registry:
                 return
         else:
             self._facts[slot] = message
-        self._hold_if_bare(key, present=True)
+        self._hold_if_bare(key, (slot,))
         self.counts.updated += 1
         self._count(message, "updated")
         self.changes += 1
@@ -547,7 +547,7 @@ class Registry:
                 self._held.discard(key)
                 self._table.drop_empty(key)
         else:
-            self._hold_if_bare(key, present=True)
+            self._hold_if_bare(key, ())
         self._give_slot(slot)
         self.changes += 1
 
@@ -620,7 +620,7 @@ class Registry:
         for address in [address for address in handles if address not in wanted]:
             self._table.remove(handles.pop(address), keep_empty=True)
         if key in self._pools:
-            self._hold_if_bare(key, present=True)
+            self._hold_if_bare(key, (slot,))
 
     def _forget_name(self, slot: int, host: str) -> None:
         del self._named[slot]
@@ -655,13 +655,13 @@ class Registry:
         handle = self._handles[slot]
         return handle >= 0 or (handle == NAMED and bool(self._named[slot]))
 
-    def _hold_if_bare(self, key: str, *, present: bool) -> None:
-        """Keeps the note of held routes right. present: the table has the route, whether held or not."""
-        if any(self._is_published(slot) for slot in self._slots(key)):
+    def _hold_if_bare(self, key: str, changed: Iterable[int]) -> None:
+        """Keeps the note of held routes right after slots changed. The table has the route, whether held or not."""
+        if any(self._is_published(slot) for slot in changed):
             self._held.discard(key)
-        elif key in self._pools and key not in self._held:
-            if not present:
-                self._hold(key, self._spelling.get(key, key))
+            return
+        known = key in self._held or key not in self._pools
+        if not known and not any(self._is_published(slot) for slot in self._slots(key)):
             self._held.add(key)
 
     def _hold(self, key: str, uri: str) -> None:
