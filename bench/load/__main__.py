@@ -77,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     now = datetime.now().astimezone()
     raise_file_limit()
+    results: list[measure.Result] = []
     try:
         facts = {
             "date": now.isoformat(timespec="seconds"),
@@ -85,7 +86,11 @@ def main(argv: list[str] | None = None) -> int:
             "peers": {name: f"{PEERS[name].version()}; {PEERS[name].describe()}" for name in peers},
             "load": f"{wrk.version()}, -t1, connections and requests by case; {plan.origins} origins (native/origin.c)",
         }
-        results = measure.measure(plan, lambda line: print(line, flush=True))
+        measure.measure(plan, lambda line: print(line, flush=True), results)
+    except (KeyboardInterrupt, SystemExit):
+        if results:
+            print("\ninterrupted; what was complete:\n\n" + report.render(results, facts, markdown=False))
+        raise
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

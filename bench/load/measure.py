@@ -90,11 +90,13 @@ class Plan:
         return [peer for peer in self.peers if peer not in self.only or names & set(self.only[peer])]
 
 
-def measure(plan: Plan, say: Callable[[str], None]) -> list[Result]:
-    """Starts everything, checks that the peers are equal, measures, stops everything. BenchError if that cannot be."""
+def measure(plan: Plan, say: Callable[[str], None], results: list[Result]) -> None:
+    """Starts everything, checks that the peers are equal, measures, stops everything. BenchError if that cannot be.
+
+    The results of each group are appended when it is done, so that an interrupted run has something to show.
+    """
     proxy_cpu, load_cpu = cpus()
     os.sched_setaffinity(0, [load_cpu])
-    results: list[Result] = []
     with Fleet(base=plan.directory) as fleet:
         ports = fleet.ports(plan.origins)
         argv = [str(compile_native("origin"))]
@@ -117,7 +119,6 @@ def measure(plan: Plan, say: Callable[[str], None]) -> list[Result]:
         for group in plan.groups:
             results += _measure_group(fleet, plan, group, targets, load_cpu, say)
             fleet.check()
-    return results
 
 
 def _measure_group(
