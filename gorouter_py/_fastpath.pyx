@@ -571,6 +571,7 @@ cdef class DataPlane:
 
     def close_listeners(self):
         cdef u32 i
+        self.draining = True
         for i in range(self.g.n_workers):
             if not worker.command(self.g.workers[i], CMD_DRAIN, NULL, -1, False):
                 raise BlockingIOError(11, "a worker's mailbox is full")
@@ -580,6 +581,9 @@ cdef class DataPlane:
         cdef u64 n = 0
         for i in range(self.g.n_workers):
             n += dp.load64(&self.g.workers[i].counters.requests_active)
+            # a worker that has not come to the end of its drain may be about to begin one
+            if self.draining and not self.stopped and not dp.load32(&self.g.workers[i].settled):
+                n += 1
         return n
 
     def connections(self):

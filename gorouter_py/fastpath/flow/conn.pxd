@@ -120,7 +120,8 @@ cdef inline void bury(Worker *w) noexcept nogil:
             c.next = w.graves
             w.graves = c
         else:
-            dp.live(dp.LIVE_DOWN if c.kind == K_DOWN else dp.LIVE_UP, -1)
+            if c.kind != K_LISTEN:
+                dp.live(dp.LIVE_DOWN if c.kind == K_DOWN else dp.LIVE_UP, -1)
             free(c)
         c = after
 

@@ -108,7 +108,8 @@ cdef inline bint make_room(Conn *c) noexcept nogil:
     cdef u32 want
     cdef Buf *b
     if c.in_ == NULL:
-        c.in_ = buf.alloc(&w.slabs, limits.SLAB_HEAD)
+        # a head and a small body mostly come together: one read for both
+        c.in_ = buf.alloc(&w.slabs, limits.SLAB_BODY)
         if c.in_ == NULL:
             conn.kill(c, True)
             return False

@@ -27,6 +27,11 @@ cdef inline char *escaped(char *w, Span s, u32 most) noexcept nogil:
             w += 1
         elif c >= 0x80:
             k = utf8_length(s.p + i, n - i)
+            if k and not is_printable(s.p + i, k):
+                w = fmt.text(w, b"\\U" if k == 4 else b"\\u")
+                w = fmt.hex_pad(w, code_point(s.p + i, k), 8 if k == 4 else 4)
+                i += k
+                continue
             if k:
                 w = fmt.put(w, s.p + i, k)
                 i += k
@@ -68,6 +73,23 @@ cdef inline u32 utf8_length(const char *p, u32 n) noexcept nogil:
         if (<u8>p[i] & 0xc0) != 0x80:
             return 0
     return k
+
+cdef inline u32 code_point(const char *p, u32 k) noexcept nogil:
+    cdef u32 v = <u8>p[0] & (0x1f if k == 2 else 0x0f if k == 3 else 0x07)
+    cdef u32 i
+    for i in range(1, k):
+        v = (v << 6) | (<u8>p[i] & 0x3f)
+    return v
+
+# Controls, format characters, separators, private use and noncharacters are not.
+# gorouter: Go's unicode.IsPrint, but for code points that are not assigned.
+cdef inline bint is_printable(const char *p, u32 k) noexcept nogil:
+    cdef u32 c = code_point(p, k)
+    if c <= 0xa0 or c == 0xad or c == 0x61c or c == 0x1680 or c == 0x180e or c == 0x3000 or c == 0xfeff:
+        return False
+    if (0x2000 <= c <= 0x200f) or (0x2028 <= c <= 0x202f) or (0x205f <= c <= 0x206f) or (0xfff0 <= c <= 0xfffb):
+        return False
+    return not ((0xe000 <= c <= 0xf8ff) or c >= 0xe0000 or (c & 0xfffe) == 0xfffe)
 
 cdef inline bint is_plain(Span s) noexcept nogil:
     cdef u32 i

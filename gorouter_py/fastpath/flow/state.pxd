@@ -299,6 +299,7 @@ cdef struct Worker:
     int wake                # eventfd of the mailbox
     u32 stop                # thread-local: leave the loop
     u32 draining
+    u32 settled             # atomic: the drain has come to every connection
     u64 turns               # atomic: loop turns, for the watchdog
     u64 now_ms              # monotonic, refreshed each turn
     u64 wall_offset_ns      # wall clock minus monotonic clock, refreshed each turn

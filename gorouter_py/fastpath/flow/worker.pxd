@@ -26,6 +26,7 @@ cdef enum:
     SLEEP_MAX_MS = 1000         # so that the turn counter moves even when nothing happens
     SERVICES_MAX = 2048         # connections serviced before the kernel is asked again
     ACCEPT_PAUSE_MS = 100       # without descriptors, accepting waits this long
+    FRESH_MS = 250              # in a drain: time a connection that has just been accepted has to ask
     STACK_BYTES = 1048576
 
 # ---- construction ------------------------------------------------------------------------------------------------
@@ -86,6 +87,7 @@ cdef inline void destroy(Worker *w) noexcept nogil:
             csys.close(cmd.fd)
     while w.listeners != NULL:
         close_listener(w, w.listeners)
+    conn.bury(w)
     while w.free_exchanges != NULL:
         x = w.free_exchanges
         w.free_exchanges = x.next_free
@@ -111,6 +113,7 @@ cdef inline void add_listener(Worker *w, int fd, bint health_only) noexcept nogi
     c.w = w
     c.fd = fd
     c.kind = K_LISTEN
+    c.state = S_IDLE
     c.timer.kind = K_LISTEN
     c.s.health_only = health_only
     c.next = w.listeners
@@ -121,6 +124,7 @@ cdef inline void watch_listener(Conn *c) noexcept nogil:
     c.events = 1
     sock.watch(c.w.ep, c.fd, csys.EPOLLIN, c)
 
+# Freed at the end of the turn, as every Conn: an event of this turn may still point to it.
 cdef inline void close_listener(Worker *w, Conn *c) noexcept nogil:
     cdef Conn **at = &w.listeners
     while at[0] != c:
@@ -128,7 +132,9 @@ cdef inline void close_listener(Worker *w, Conn *c) noexcept nogil:
     at[0] = c.next
     timers.cancel(&w.wheel, &c.timer)
     csys.close(c.fd)
-    free(c)
+    c.state = S_CLOSED
+    c.next = w.graves
+    w.graves = c
 
 # ---- accepting ---------------------------------------------------------------------------------------------------
 
@@ -192,12 +198,25 @@ cdef inline void drain(Worker *w) noexcept nogil:
     while c != NULL:
         after = c.next
         # a fresh connection may have a request on its way: it is answered with Connection: close
-        if c.state == S_IDLE and not c.s.health_only and not (c.flags & C_TODO):
-            if c.out_bytes:
+        if c.state == S_IDLE and not c.s.health_only:
+            if c.flags & C_TODO:
+                timers.set_ms(&w.wheel, &c.timer, FRESH_MS)
+            elif c.out_bytes:
                 h1down.close_after_flush(c)
             else:
                 conn.kill(c, False)
         c = after
+
+# Has the drain come to every connection? Not while one may still be about to ask.
+cdef inline bint is_settled(Worker *w) noexcept nogil:
+    cdef Conn *c = w.downs
+    if w.todo_first != NULL:
+        return False
+    while c != NULL:
+        if (c.state == S_IDLE or c.state == S_HEAD) and not c.s.health_only:
+            return False
+        c = c.next
+    return True
 
 cdef inline void purge(Worker *w, Endpoint *e) noexcept nogil:
     cdef pool.Idle *i = pool.peek(&w.idle, e)
@@ -266,10 +285,10 @@ cdef inline void work_off(Worker *w) noexcept nogil:
         service(c)
 
 cdef inline void on_event(Conn *c, u32 events) noexcept nogil:
+    if c.state == S_CLOSED:
+        return
     if c.kind == K_LISTEN:
         on_listener(c)
-        return
-    if c.state == S_CLOSED:
         return
     if events & (csys.EPOLLIN | csys.EPOLLRDHUP | csys.EPOLLHUP | csys.EPOLLERR):
         c.flags |= C_READABLE
@@ -333,6 +352,8 @@ cdef inline void *run(void *arg) noexcept nogil:
         timers.advance(&w.wheel, w.wheel.clock, on_timer, w)
         work_off(w)
         conn.bury(w)
+        if w.draining:
+            dp.store32(&w.settled, is_settled(w))
         dp.bump64(&w.turns, 1)
         epoch.reader_offline(&w.shared.table.epoch, w.id)
     epoch.reader_online(&w.shared.table.epoch, w.id)

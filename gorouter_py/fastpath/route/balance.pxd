@@ -5,6 +5,7 @@
 # A Pick belongs to one request; zeroed before the first choice. It holds numbers, not references: an address may be
 # reused by another endpoint, a serial is not.
 # choose: a reader within a turn of its epoch; the endpoint comes with a reference, so it may be kept across turns.
+from libc.math cimport ceil
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport dp, limits, span
 from gorouter_py.fastpath.route cimport endpoint
@@ -104,15 +105,33 @@ cdef inline Endpoint *choose_unfit(EndpointArray *a, Pick *k, u64 now_ms, const 
             first = e
     return first
 
-# The next in turn that is fit, untried and not barred; only those in this zone if local.
-cdef inline Endpoint *next_in_turn(EndpointArray *a, Pick *k, u64 now_ms, const Rules *r, bint local) noexcept nogil:
+cdef inline bint is_fit(Endpoint *e, const Pick *k, u64 now_ms, const Rules *r) noexcept nogil:
+    return not cooling(e, now_ms, r.cool_down_ms) and not was_tried(k, e) and not is_barred(e, r)
+
+# The next in turn among this zone's fit endpoints: their own rotation, wherever they stand in the array.
+cdef inline Endpoint *next_local(EndpointArray *a, Pick *k, u64 now_ms, const Rules *r) noexcept nogil:
+    cdef u32 i, n = 0, at
+    for i in range(a.n):
+        if a.items[i].local and is_fit(a.items[i], k, now_ms, r):
+            n += 1
+    if n == 0:
+        return NULL
+    at = k.start % n
+    for i in range(a.n):
+        if a.items[i].local and is_fit(a.items[i], k, now_ms, r):
+            if at == 0:
+                return a.items[i]
+            at -= 1
+    return NULL
+
+# The next in turn that is fit.
+cdef inline Endpoint *next_in_turn(EndpointArray *a, Pick *k, u64 now_ms, const Rules *r) noexcept nogil:
     cdef Endpoint *e
     cdef u32 left = a.n
     cdef u32 at = k.start % left
     while left:
         e = a.items[at]
-        if dp.likely(not cooling(e, now_ms, r.cool_down_ms) and not was_tried(k, e) and not is_barred(e, r)
-                     and (not local or e.local)):
+        if dp.likely(is_fit(e, k, now_ms, r)):
             return e
         at += 1
         if at == a.n:
@@ -147,7 +166,7 @@ cdef inline Endpoint *by_hash(EndpointArray *a, Pick *k, u64 now_ms, const Rules
     if factor > 0:
         for i in range(a.n):
             all_in_flight += dp.load32(&a.items[i].in_flight)
-        most = factor * (<double>all_in_flight + 1) / a.n
+        most = ceil(factor * (<double>all_in_flight + 1) / a.n)
     for i in range(a.n):
         e = a.items[i]
         if was_tried(k, e) or is_barred(e, r) or cooling(e, now_ms, r.cool_down_ms):
@@ -176,7 +195,7 @@ cdef inline Endpoint *choose(Pool *p, Pick *k, u64 now_ms, const Rules *r, bint 
         k.spun = 1
     if dp.likely(balance == endpoint.ROUND_ROBIN):
         if local:
-            e = next_in_turn(a, k, now_ms, r, True)
+            e = next_local(a, k, now_ms, r)
     elif balance == endpoint.LEAST_CONNECTION:
         if local:
             e = least_loaded(a, k, r, True)
@@ -185,7 +204,7 @@ cdef inline Endpoint *choose(Pool *p, Pick *k, u64 now_ms, const Rules *r, bint 
     elif r.hash:
         e = by_hash(a, k, now_ms, r, r.options.factor if r.options != NULL else 0)
     if e == NULL:
-        e = next_in_turn(a, k, now_ms, r, False)
+        e = next_in_turn(a, k, now_ms, r)
     if dp.unlikely(e == NULL):
         e = choose_unfit(a, k, now_ms, r)
         if e == NULL:
