@@ -167,7 +167,7 @@ class DataPlane:
         """Accepts what is queued, then closes the "http" listeners; idle client connections close, active ones finish
         and close. The "health" listeners stay."""
     def active(self) -> int:
-        """Requests in progress, tunnels apart; after close_listeners also workers with a connection that may yet ask."""
+        """Requests in progress, tunnels apart; after close_listeners also workers where a connection may yet ask."""
     def connections(self) -> int: ...
     def stop(self, deadline_s: float = 5.0) -> bool:
         """Stops and joins every thread, flushes the log; False if a thread did not end in time (then os._exit)."""
