@@ -18,6 +18,7 @@ import resource
 import signal
 import socket
 import ssl
+import threading
 import time
 import traceback
 import uuid
@@ -57,6 +58,7 @@ STOP_DEADLINE_S: Final = 5.0
 RESOLVE_AT_START_S: Final = 2.0
 HOUSEKEEPING_S: Final = 1.0
 EVENTS_S: Final = 0.25
+CONTROL_NICENESS: Final = 10  # workers have 0; needs no privilege
 DRAIN_POLL_S: Final = 0.02
 RESTORE_STEP: Final = 256  # endpoints published between two turns of the loop: about 1 ms
 FETCH_S: Final = 15.0  # of the routing API's routes, if there is no pruning to take half of
@@ -453,6 +455,8 @@ class Router:
         """Starts the workers; /health says 503 until the front door opens."""
         self._data_plane.set_health(False)
         self._data_plane.start([])
+        # Where a worker and this thread share a CPU, the worker goes first: a burst of registrations can wait.
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), CONTROL_NICENESS)
         self._every(HOUSEKEEPING_S, self._keep_house)
         own = self._config.status
         if own.enable_nontls_health_checks and not own.enable_deprecated_varz_healthz_endpoints:

@@ -69,5 +69,6 @@ cdef extern from "dp.h" nogil:
     u64 mix64 "dp_mix"(u64 a, u64 b) noexcept
 
     void *aligned_alloc "dp_aligned_alloc"(size_t n) noexcept
+    void short_slice "dp_short_slice"() noexcept
     int get_errno "dp_errno"() noexcept
     void cpu_pause "dp_pause"() noexcept

@@ -336,6 +336,8 @@ cdef inline void *run(void *arg) noexcept nogil:
     cdef Worker *w = <Worker *>arg
     cdef csys.epoll_event events[limits.EVENTS_MAX]
     cdef int n, i, sleep
+    # where a worker shares its CPU with the control thread, a request does not wait for a burst of registrations
+    dp.short_slice()
     while not w.stop:
         sleep = 0 if w.todo_first != NULL else timers.sleep_ms(&w.wheel, SLEEP_MAX_MS)
         n = csys.epoll_wait(w.ep, events, limits.EVENTS_MAX, sleep)
