@@ -4,7 +4,6 @@ cdef enum:
     HOST_MAX = 255              # RFC 1035 2.3.4: a name has at most 255 octets
     KEY_MAX = 1024              # host plus context path of a route; longer keys are refused at registration
     PATH_SEGMENTS_MAX = 32      # context paths deeper than this are refused at registration
-    LABELS_MAX = 128            # labels in a name of 255 octets; bounds the wildcard walk
     HEAD_BYTES_MAX = 1048576    # gorouter's own limit on a request head, 1 MiB
     FIELDS_FIRST = 48           # fields of a head that fit its first index slab (48 * 16 bytes)
     FIELDS_MAX = 4096           # more fields than this in one head is an attack: 431

@@ -149,7 +149,6 @@ cdef enum ConnKind:
     K_DOWN = 1
     K_UP
     K_LISTEN
-    K_MAILBOX
     TIMER_EXCHANGE          # not a connection: the kind of an exchange's timer
 
 # Legal moves are in flow/conn.set_state.
@@ -236,7 +235,6 @@ cdef enum ExchangeFlag:
     X_NO_BODY = 2048        # answer to HEAD
     X_LOCAL = 4096          # answered by the router itself
     X_NO_LOG = 8192
-    X_LATE_POSTED = 16384
     X_UP_PAUSED = 32768
     X_DOWN_PAUSED = 65536
     X_BOUND = 131072        # sticky without an alternative
