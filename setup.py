@@ -44,7 +44,9 @@ def extensions(mode: str) -> list[Extension]:
         "extra_link_args": [*link, "-pthread"],
         "include_dirs": [f"gorouter_py/fastpath/{layer}" for layer in ("base", "http", "route", "net", "flow")],
         # Flags sit in this file and tables in the .h files: a change there compiles anew as one in a .pxd does.
-        "depends": ["setup.py", *sorted(glob("gorouter_py/fastpath/**/*.[hp]*", recursive=True))],
+        "depends": [
+            "setup.py", *glob("gorouter_py/*.pxi"), *sorted(glob("gorouter_py/fastpath/**/*.[hp]*", recursive=True))
+        ],
     }
     units = [Extension("gorouter_py._fastpath", ["gorouter_py/_fastpath.pyx"], **common)]
     if os.environ.get("GOROUTER_PROBE"):

@@ -120,7 +120,7 @@ need_packages() {
 # Every file that goes into the compiled unit (and, with "probe", into the test probe), as one hash.
 sources_hash() {
     {
-        find gorouter_py -name '*.pyx' -o -name '*.pxd' -o -name '*.h'
+        find gorouter_py -name '*.pyx' -o -name '*.px[di]' -o -name '*.h'
         echo setup.py
         [ "${1:-}" != probe ] || ls tests/_probe*.p*
     } | LC_ALL=C sort | xargs sha256sum | { cat; "$PY" -V; gcc -dumpfullversion; } | sha256sum | cut -c1-64

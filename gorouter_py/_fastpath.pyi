@@ -56,7 +56,7 @@ class Settings(TypedDict, total=False):
     w3c_tenant_id: str  # ""
     trace_key: str  # ""; X-Vcap-Trace with this value asks who answered
     router_ip: str  # ""; X-Vcap-Router
-    redact_query_params: str  # "none"; "all" and "hash" leave the query of a GET out
+    redact_query_params: str  # "none"; of a GET "all" leaves the query out, "hash" shows its SHA-1
     add_response_headers: Sequence[tuple[str, str]]  # (); (name, value) that answers without that name get
     remove_response_headers: Sequence[str]  # ()
     extra_headers_to_log: Sequence[str]  # ()

@@ -7,7 +7,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from gorouter_py.fastpath.base.types cimport FAULT_FIRST, PARTIAL, Span, i64, u8, u32, u64
-from gorouter_py.fastpath.base cimport clock, dp, limits, span
+from gorouter_py.fastpath.base cimport clock, dp, limits, sha1, span
 from gorouter_py.fastpath.http cimport chunked, cookies, h1, heads, target
 from gorouter_py.fastpath.http.chunked cimport Chunked
 from gorouter_py.fastpath.http.cookies cimport SetCookie
@@ -274,6 +274,11 @@ def get_cookie(bytes data, bytes name):
     if h1.parse_request(&h, guarded(data, len(data)), <u32>len(data), &scanned) <= 0:
         raise ValueError("not a request head")
     return text(cookies.get_cookie(&h, PyBytes_AS_STRING(name), <u32>len(name)))
+
+def sha1_hex(bytes data):
+    cdef char out[sha1.HEX_LEN]
+    sha1.hex_of(out, span.make(guarded(data, len(data)), <u32>len(data)))
+    return out[:sha1.HEX_LEN].decode()
 
 def set_cookie_name(bytes line):
     return text(cookies.set_cookie_name(span.make(guarded(line, len(line)), <u32>len(line))))

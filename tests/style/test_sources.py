@@ -12,9 +12,9 @@ FILE_LINES_MAX = 900
 FUNCTION_LINES_MAX = 100  # aim at 70; a longer one carries `# size: reason` in its first lines
 OPENING_LINES_MAX = 25
 
-CODE = files(".py", ".pyx", ".pxd", ".h")
+CODE = files(".py", ".pyx", ".pxd", ".pxi", ".h")
 TEXTS = [
-    *files(".py", ".pyx", ".pxd", ".pyi", ".h", ".md", ".toml", ".sh", ".yml", ".yaml", ".cfg", ".in"),
+    *files(".py", ".pyx", ".pxd", ".pxi", ".pyi", ".h", ".md", ".toml", ".sh", ".yml", ".yaml", ".cfg", ".in"),
     *(ROOT / part for part in ("Makefile", "NOTICE", "bin/run", "bin/test", ".ci/run")),
 ]
 
@@ -51,7 +51,7 @@ def test_the_reader_sees_functions() -> None:
     assert {"alloc", "release"} <= {function for function, _, _ in sizes}
 
 
-@pytest.mark.parametrize("path", [path for path in CODE if path.suffix in (".py", ".pyx", ".pxd")], ids=name)
+@pytest.mark.parametrize("path", [path for path in CODE if path.suffix in (".py", ".pyx", ".pxd", ".pxi")], ids=name)
 def test_functions_are_not_too_long(path: Path) -> None:
     lines = path.read_text().split("\n")
     found = [

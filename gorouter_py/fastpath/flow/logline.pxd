@@ -3,7 +3,7 @@
 # A line always fits the scratch: each column is cut to a share of it, and the extra headers, the only columns without a
 # fixed number, are left empty once the line has limits.LOG_LINE_MAX bytes.
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
-from gorouter_py.fastpath.base cimport csys, dp, fmt, span, limits
+from gorouter_py.fastpath.base cimport csys, dp, fmt, sha1, span, limits
 from gorouter_py.fastpath.http cimport heads
 from gorouter_py.fastpath.http.heads cimport Head
 from gorouter_py.fastpath.route cimport endpoint
@@ -118,8 +118,10 @@ cdef inline Span behind_authority(Span t) noexcept nogil:
         i += 1
     return span.make(t.p + i, t.n - i)
 
-# URL.RequestURI(): the target with bytes over 0x7f escaped, absolute form without scheme and authority.
-cdef inline char *target(char *w, const Head *h, bint redact) noexcept nogil:
+# URL.RequestURI(): the target with bytes over 0x7f escaped, absolute form without scheme and authority; its query as
+# redact says (a Redact).
+# gorouter: an empty query has nothing to hide, and its question mark stays.
+cdef inline char *target(char *w, const Head *h, u8 redact) noexcept nogil:
     cdef const char *digits = b"0123456789ABCDEF"
     cdef Span t = heads.target(h)
     cdef u32 i, n
@@ -130,7 +132,9 @@ cdef inline char *target(char *w, const Head *h, bint redact) noexcept nogil:
             w += 1
     n = t.n if t.n < CUT_TARGET else CUT_TARGET
     for i in range(n):
-        if redact and t.p[i] == c'?':
+        if redact and t.p[i] == c'?' and i + 1 < t.n:
+            if redact == REDACT_HASH:
+                w = sha1.hex_of(fmt.text(w, b"?hash="), span.make(t.p + i + 1, t.n - i - 1))
             break
         if <u8>t.p[i] >= 0x80:
             w[0] = c'%'
@@ -194,11 +198,11 @@ cdef inline char *router_error(char *w, const Exchange *x, int code) noexcept no
     return w
 
 # gorouter: only GET queries are redacted.
-cdef inline char *request_line(char *p, const Head *h, bint redact) noexcept nogil:
+cdef inline char *request_line(char *p, const Head *h, u8 redact) noexcept nogil:
     p[0] = c'"'
     p = escaped(p + 1, heads.method(h), 64)
     p[0] = c' '
-    p = target(p + 1, h, redact and h.method == heads.M_GET)
+    p = target(p + 1, h, redact if h.method == heads.M_GET else REDACT_NONE)
     p = fmt.put(p, b" HTTP/1.", 8)
     p[0] = <char>(c'0' + h.minor)
     return fmt.put(p + 1, b'" ', 2)

@@ -57,6 +57,12 @@ cdef enum:
     PAGE_CONSTANTS_MAX = 256
     PAGE_BYTES_MAX = 24576      # of a rendered page
 
+# What the access log shows of a GET's query.
+cdef enum Redact:
+    REDACT_NONE = 0
+    REDACT_ALL
+    REDACT_HASH             # ?hash=<SHA-1>
+
 # Columns of extra_access_log_fields.
 cdef enum LogField:
     L_BACKEND_TIME = 1
@@ -99,7 +105,7 @@ cdef struct Settings:       # meaning and defaults: _fastpath.pyi
     bint log_enabled
     bint enable_zipkin
     bint enable_w3c
-    bint redact_query
+    u8 redact_query         # a Redact
     u32 max_request_header_bytes    # gorouter's formula; 0 = no bound but head_bytes_max
     u32 max_request_headers         # 0 = no bound
     u32 max_response_header_bytes
