@@ -4,6 +4,8 @@
 
 VENV=.venv
 PY=$VENV/bin/python
+# pytest's arguments for a run of everything: two processes a core, a file of tests in one of them.
+SPREAD=(-n "$(($(nproc) * 2))" --dist loadfile -p no:benchmark)
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }

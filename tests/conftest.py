@@ -4,18 +4,21 @@
 - In builds with assertions the live-object counters are zero after a test that uses a DataPlane in this process.
 - At the end no child process of the test process is alive.
 - With CI=true a skip fails the run unless its reason is in ACCEPTED_SKIPS.
+- Where pytest-xdist spreads the run over processes, each checks itself and the first one hears of it.
 """
 
 import gc
 import os
 import re
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.support import ports
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -126,10 +129,20 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if left:
         _complaints.append(f"objects of the data plane alive at the end: {left}")
     _complaints.extend(f"a child process is still alive: {child}" for child in children_alive())
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:  # one of several processes: the first one reports
+        output["complaints"] = list(_complaints)
+        return
     if os.environ.get("CI") == "true":
         _complaints.extend(f"skipped without an accepted reason: {skip}" for skip in _unaccepted)
     if _complaints and exitstatus == 0:
         session.exitstatus = 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """One of the run's processes has ended."""
+    _complaints.extend(getattr(node, "workeroutput", {}).get("complaints", ()))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -142,20 +155,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 # -- shared fixtures ------------------------------------------------------------------------------------------
 
 
-_ports_given: set[int] = set()
-
-
 @pytest.fixture
 def free_port() -> Callable[[], int]:
     """Call it for a TCP port nobody listens on; no two calls in one run give the same. Prefer port 0 where possible."""
-
-    def take() -> int:
-        while True:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = int(probe.getsockname()[1])
-            if port not in _ports_given:
-                _ports_given.add(port)
-                return port
-
-    return take
+    return ports.take

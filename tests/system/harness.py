@@ -24,6 +24,8 @@ from typing import Any, Self
 import nats
 from nats.aio.client import Client
 
+from tests.support import ports
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEADLINE_S = 60.0
 Line = dict[str, Any]
@@ -41,12 +43,8 @@ def until(condition: Callable[[], Any], what: str = "") -> Any:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports nobody listens on now. All are held until all are chosen, so they differ."""
-    with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+    """Ports nobody listens on now; they differ."""
+    return [ports.take() for _ in range(count)]
 
 
 class NatsServer:

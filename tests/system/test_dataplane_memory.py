@@ -120,7 +120,7 @@ def test_clients_that_do_not_read(target: str) -> None:
                 time.sleep(0.2)
             each = (now - before) / READERS
             print(f"{READERS} readers of {target} that stopped: {each:.1f} KiB each")
-            assert each <= 48
+            assert each <= 64  # a full output buffer, a read of input, the connections themselves
             for client in clients:
                 client.close()
             until(lambda: router.metric("gorouter_connections_open") <= 1)

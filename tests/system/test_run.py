@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import ports
 from tests.system.demo import ROOT, Demo, gone, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.release_only]
@@ -19,18 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.release_only]
 
 @pytest.fixture(scope="module")
 def demo() -> Iterator[Demo]:
-    given: set[int] = set()
-
-    def free_port() -> int:
-        while True:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = int(probe.getsockname()[1])
-            if port not in given:
-                given.add(port)
-                return port
-
-    with running(free_port) as up:
+    with running(ports.take) as up:
         yield up
 
 

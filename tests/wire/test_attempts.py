@@ -1,21 +1,14 @@
 """Choosing instances and trying again: round robin, refused connects, cool-down, stale connections, sticky sessions."""
 
-import socket
 
 import pytest
 
 from tests.support.origins import OK, Origin, Served, answering
 from tests.support.plane import MakeOrigin, MakeRouter, Router, until
+from tests.support.ports import take as refused_port
 
 GET = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 3\r\n\r\nabc"
-
-
-def refused_port() -> int:
-    """A port where connects are refused, for as long as nobody else takes it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def counts(apps: list[Origin]) -> list[int]:

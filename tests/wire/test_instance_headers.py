@@ -4,8 +4,9 @@ import pytest
 
 from tests.support.origins import OK, Origin
 from tests.support.plane import MakeOrigin, MakeRouter, Router
+from tests.support.ports import take as refused_port
 from tests.support.wire import Message
-from tests.wire.test_attempts import counts, refused_port
+from tests.wire.test_attempts import counts
 
 APP = "11111111-2222-3333-4444-555555555555"
 OTHER = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"

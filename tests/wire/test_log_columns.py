@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.origins import OK, Served
 from tests.support.plane import HOST, MakeOrigin, MakeRouter, Router, until
-from tests.wire.test_attempts import refused_port
+from tests.support.ports import take as refused_port
 
 ALL = ("backend_time", "dial_time", "dns_time", "failed_attempts", "failed_attempts_time", "local_address", "tls_time")
 VALUE = r'(?:"(?:[^"\\]|\\.)*"|[0-9.]+)'

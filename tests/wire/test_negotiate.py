@@ -4,7 +4,8 @@ import pytest
 
 from tests.support.origins import OK, Origin, Served
 from tests.support.plane import MakeOrigin, MakeRouter, Router
-from tests.wire.test_attempts import counts, refused_port
+from tests.support.ports import take as refused_port
+from tests.wire.test_attempts import counts
 
 ASKS = b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: %s\r\nContent-Length: 0\r\n\r\n"
 BOUND = "Authorization: Negotiate dG9rZW4=\r\nCookie: __VCAP_ID__=%s\r\n"

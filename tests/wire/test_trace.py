@@ -6,8 +6,8 @@ import pytest
 
 from tests.support.origins import Origin
 from tests.support.plane import MakeOrigin, MakeRouter, Router
+from tests.support.ports import take as refused_port
 from tests.support.wire import Message
-from tests.wire.test_attempts import refused_port
 
 TRACE = "463ac35c9f6413ad48485a3953bb6124"
 AS_UUID = "463ac35c-9f64-13ad-4848-5a3953bb6124"
