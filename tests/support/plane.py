@@ -29,6 +29,20 @@ def until(condition: Callable[[], Any], what: str = "") -> Any:
     return value
 
 
+class TooLate(Exception):
+    """A time-out that a test sets small was over before the test had done what must come before it."""
+
+
+def unhurried(attempt: Callable[[int], None], ms: int) -> None:
+    """Runs attempt(ms); where it raises TooLate, the machine is busy: again with more time, up to 125 times as much."""
+    for factor in (1, 5, 25):
+        try:
+            return attempt(factor * ms)
+        except TooLate:
+            continue
+    attempt(125 * ms)  # if it is too late here as well, then for another reason
+
+
 def listener() -> socket.socket:
     """A socket as control gives it to the data plane."""
     sock = socket.socket()

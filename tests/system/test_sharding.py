@@ -71,7 +71,7 @@ def test_an_emptied_route_answers_503_for_its_time_and_then_is_gone(
     nats_server: NatsServer, backend: Backend, tmp_path: Path
 ) -> None:
     with drop_in(
-        nats_server, tmp_path, empty_pool_response_code_503=True, empty_pool_timeout="300ms",
+        nats_server, tmp_path, empty_pool_response_code_503=True, empty_pool_timeout="1500ms",
         prune_stale_droplets_interval="50ms", droplet_stale_threshold="60s", max_request_header_bytes=(1 << 20) + 1,
     ) as router:  # fmt: skip
         assert router.said("innefectual-max-header-bytes-value")

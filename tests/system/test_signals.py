@@ -63,12 +63,12 @@ def test_gorouter_stops_at_once(
 
 
 def test_usr1_drains(nats_server: NatsServer, backend: Backend, tmp_path: Path) -> None:
-    with drop_in(nats_server, tmp_path, drain_wait="1s", drain_timeout="60s") as router:
+    with drop_in(nats_server, tmp_path, drain_wait="3s", drain_timeout="60s") as router:
         with_route(router, nats_server, backend)
         waiting = Waiting(router, backend, "a.test")
         router.signal(signal.SIGUSR1)
         line = router.saw("gorouter-draining")
-        assert line["data"] == {"wait_seconds": 1.0, "timeout_seconds": 60.0}
+        assert line["data"] == {"wait_seconds": 3.0, "timeout_seconds": 60.0}
         until(lambda: router.health() == 503)
         assert router.serves("a.test", b"hello")  # still everything is served
         router.signal(signal.SIGTERM)

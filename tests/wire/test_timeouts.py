@@ -5,12 +5,31 @@ import socket
 import pytest
 
 from tests.support.origins import OK, Served
-from tests.support.plane import MakeOrigin, MakeRouter, until
+from tests.support.plane import MakeOrigin, MakeRouter, TooLate, unhurried, until
 from tests.support.wire import Cut, Wire
 
 GET = b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n"
 UPGRADE = b"GET /ws HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"
+
+
+def open_in_time(client: Wire) -> None:
+    """One request and its answer, before a limit is over."""
+    if not client.is_open():
+        raise TooLate
+
+
+def send_in_time(client: Wire, text: bytes) -> None:
+    """The first octets of a request, before the connection is taken for one that brings none."""
+    try:
+        client.send(text)
+        client.fill()
+    except ConnectionError:
+        raise TooLate from None
+    except Cut as cut:
+        if cut.before:
+            raise
+        raise TooLate from None
 
 
 def hangs(conn: Served) -> None:
@@ -21,35 +40,44 @@ def hangs(conn: Served) -> None:
 @pytest.mark.parametrize("text", [b"G", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nHost: app.test\r\nX: 1\r\n"])
 @pytest.mark.parametrize("before", [0, 1])
 def test_half_a_head_is_408(router: MakeRouter, origin: MakeOrigin, text: bytes, before: int) -> None:
-    app, front = origin(), router(head_timeout_ms=40)
-    front.add(app)
-    with front.client() as client:
-        for _ in range(before):
-            assert client.is_open()
-        client.send(text)
-        answer = client.answer()
-        assert answer.status == 408
-        assert answer.options() == {"close"}
-        assert client.rest() == (b"", "end")
-    assert len(app.requests) == before
-    assert front.counter("client_timeouts") == 1
+    def attempt(ms: int) -> None:
+        app, front = origin(), router(head_timeout_ms=ms)
+        front.add(app)
+        with front.client() as client:
+            for _ in range(before):
+                open_in_time(client)
+            send_in_time(client, text)
+            answer = client.answer()
+            assert answer.status == 408
+            assert answer.options() == {"close"}
+            assert client.rest() == (b"", "end")
+        assert len(app.requests) == before
+        assert front.counter("client_timeouts") == 1
+
+    unhurried(attempt, 40)
 
 
 def test_dripping_head_is_408_all_the_same(router: MakeRouter) -> None:
     """Octets that keep coming do not move the limit."""
-    front = router(head_timeout_ms=60)
-    with front.client() as client:
-        client.send(b"GET / HTTP/1.1\r\n")
-        with pytest.raises((Cut, ConnectionError)):
-            for _ in range(4000):
-                client.send(b"X: 1\r\n")
-                client.sock.settimeout(0.005)
-                try:
-                    client.fill()
-                except Cut as cut:
-                    if cut.how != "silence":
-                        raise
-        assert client.buffer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+    def attempt(ms: int) -> None:
+        front = router(head_timeout_ms=ms)
+        with front.client() as client:
+            client.send(b"GET / HTTP/1.1\r\n")
+            with pytest.raises((Cut, ConnectionError)):
+                for _ in range(4000):
+                    client.send(b"X: 1\r\n")
+                    client.sock.settimeout(0.005)
+                    try:
+                        client.fill()
+                    except Cut as cut:
+                        if cut.how != "silence":
+                            raise
+            if not client.buffer:
+                raise TooLate
+            assert client.buffer.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+
+    unhurried(attempt, 60)
 
 
 def test_connection_without_a_request_ends_in_silence(router: MakeRouter) -> None:
@@ -82,12 +110,23 @@ def test_half_a_body_is_408(router: MakeRouter, origin: MakeOrigin, body: bytes)
 
 
 def test_slow_body_that_moves_is_taken(router: MakeRouter, origin: MakeOrigin) -> None:
-    app, front = origin(), router(body_timeout_ms=200)
-    front.add(app)
-    with front.client() as client:
-        client.send(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 10\r\n\r\n")
-        client.send_parts([b"x"] * 10, pause_s=0.05)
-        assert client.answer().status == 200
+    """All of it takes longer than the limit, no pause does."""
+
+    def attempt(ms: int) -> None:
+        app, front = origin(), router(body_timeout_ms=ms)
+        front.add(app)
+        with front.client() as client:
+            client.send(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 10\r\n\r\n")
+            try:
+                client.send_parts([b"x"] * 10, pause_s=ms / 5000)
+                status = client.answer().status
+            except ConnectionError:
+                raise TooLate from None
+            if status == 408:
+                raise TooLate
+            assert status == 200
+
+    unhurried(attempt, 100)
 
 
 def test_client_that_takes_nothing_is_cut(router: MakeRouter, origin: MakeOrigin) -> None:
@@ -117,8 +156,8 @@ def test_no_first_byte_is_502(router: MakeRouter, origin: MakeOrigin) -> None:
         assert answer.get("X-Cf-RouterError") == "endpoint_failure (context deadline exceeded)"
         client.send(GET)
         assert client.answer().status == 502
-    assert len(app.requests) == 2, "a time-out is not tried again"
     app.wait(lambda: app.ended == 2)
+    assert len(app.requests) == 2, "a time-out is not tried again"
 
 
 def test_attempt_that_takes_too_long_before_the_answer(router: MakeRouter, origin: MakeOrigin) -> None:
@@ -136,14 +175,19 @@ def test_attempt_that_takes_too_long_in_the_answer_is_cut(router: MakeRouter, or
         while not conn.origin.stopping.wait(0.01):
             conn.send(b"1\r\nx\r\n")
 
-    app, front = origin(handle), router(request_timeout_ms=80)
-    front.add(app)
-    with front.client() as client:
-        client.send(GET)
-        whole, how = client.rest()
-        assert how == "reset"
-        assert not whole.endswith(b"0\r\n\r\n")
-    app.wait(lambda: app.ended == 1)
+    def attempt(ms: int) -> None:
+        app, front = origin(handle), router(request_timeout_ms=ms)
+        front.add(app)
+        with front.client() as client:
+            client.send(GET)
+            if client.answer_head().status == 502:
+                raise TooLate
+            whole, how = client.rest()
+            assert how == "reset"
+            assert not whole.endswith(b"0\r\n\r\n")
+        app.wait(lambda: app.ended == 1)
+
+    unhurried(attempt, 80)
 
 
 def test_idle_connection_to_an_instance_ends(router: MakeRouter, origin: MakeOrigin) -> None:
@@ -188,17 +232,25 @@ def test_silent_tunnel_ends(router: MakeRouter, origin: MakeOrigin) -> None:
             conn.send(conn.take(1))
         conn.rest()
 
-    app, front = origin(handle), router(tunnel_timeout_ms=150, request_timeout_ms=50, body_timeout_ms=50)
-    front.add(app)
-    with front.client() as client:
-        client.send(UPGRADE)
-        assert client.answer().status == 101
-        for _ in range(5):
-            app.stopping.wait(0.05)
-            client.send(b"x")
-            assert client.take(1) == b"x"
-        assert client.rest()[0] == b""
-    app.wait(lambda: app.ended == 1)
+    def attempt(ms: int) -> None:
+        limits = {"tunnel_timeout_ms": ms, "request_timeout_ms": ms // 3, "body_timeout_ms": ms // 3}
+        app, front = origin(handle), router(**limits)
+        front.add(app)
+        with front.client() as client:
+            client.send(UPGRADE)
+            if client.answer().status == 502:
+                raise TooLate
+            try:
+                for _ in range(5):
+                    app.stopping.wait(ms / 3000)
+                    client.send(b"x")
+                    assert client.take(1) == b"x"
+            except (Cut, ConnectionError):
+                raise TooLate from None
+            assert client.rest()[0] == b""
+        app.wait(lambda: app.ended == 1)
+
+    unhurried(attempt, 150)
 
 
 def test_lingering_ends(router: MakeRouter) -> None:
@@ -212,15 +264,25 @@ def test_lingering_ends(router: MakeRouter) -> None:
 
 
 def test_many_time_outs_at_once(router: MakeRouter, origin: MakeOrigin) -> None:
-    front = router(head_timeout_ms=80, idle_timeout_ms=60)
-    front.add(origin(OK))
-    clients = [front.client() for _ in range(100)]
-    for i, client in enumerate(clients):
-        if i % 2:
-            assert client.is_open()
-        else:
-            client.send(b"GET")
-    for i, client in enumerate(clients):
-        whole, how = client.rest()
-        assert how == "end"
-        assert whole.startswith(b"HTTP/1.1 408 ") if i % 2 == 0 else whole == b""
+    """Half of them have had an answer and end in silence; half of them stop in a head."""
+
+    def attempt(ms: int) -> None:
+        front = router(head_timeout_ms=ms, idle_timeout_ms=60)
+        front.add(origin(OK))
+        clients = [front.client() for _ in range(100)]
+        for client in clients[1::2]:
+            open_in_time(client)
+        for client in clients[::2]:
+            try:
+                client.send(b"GET")
+            except ConnectionError:
+                raise TooLate from None
+        for client in clients[::2]:
+            whole, how = client.rest()
+            if (whole, how) in ((b"", "end"), (b"", "reset")):
+                raise TooLate
+            assert how == "end"
+            assert whole.startswith(b"HTTP/1.1 408 ")
+        assert [client.rest() for client in clients[1::2]] == [(b"", "end")] * 50
+
+    unhurried(attempt, 80)
