@@ -76,15 +76,29 @@ class Series(TypedDict):
     sum_ns: int
 
 class Event(TypedDict):
-    kind: str  # "endpoint_failed"
-    endpoint: int  # serial, as endpoint_serial(handle) gives it
+    """What a worker says about one request. kind, at_ns and the three ids always count."""
+
+    kind: str  # "endpoint_failed", "select_failed", "semicolon", "status", "request", "attempt"
+    at_ns: int  # wall clock, when the request came
+    request_id: str
+    trace_id: str
+    span_id: str
+    endpoint: int  # serial, as endpoint_serial(handle) gives it; 0 = none was chosen
     address: str  # "ip:port"
-    route: str
-    fault: str  # name of the row in flow/fault.h
-    text: str
-    attempt: int
+    attempt: int  # attempts so far
+    text: str  # endpoint_failed, attempt: key of the route; select_failed: the host; status: the body
+    algorithm: str  # attempt
+    fault: str  # endpoint_failed, as all below: name of the row in flow/fault.h
+    error: str
     retried: bool
-    at_ns: int  # wall clock
+    marked: bool  # the endpoint is passed over from now on
+    connected: bool
+    wrote_head: bool
+    reused: bool
+    answered: bool  # the client has seen the head of an answer
+    endpoints: int  # of the route
+    dial_ns: int
+    local_address: str
 
 
 HISTOGRAM_BOUNDS_NS: tuple[int, ...]  # upper bounds, ascending; the last bucket has none
@@ -95,6 +109,8 @@ DEFAULTS: dict[str, object]
 RANGES: dict[str, tuple[int, int]]
 BALANCES: dict[str, int]
 CHOICES: dict[str, tuple[str, ...]]
+ALGORITHMS: dict[int, str]
+EVENT_KINDS: dict[int, str]
 FRAMING_NAMES: tuple[str, ...]
 LOG_FIELDS: dict[str, int]
 PAGE_FIELDS: dict[str, int]
@@ -163,6 +179,8 @@ class DataPlane:
     def listen(self, kind: str, fds: Sequence[int]) -> None:
         """More listeners while running, as in start(). RuntimeError if nothing runs; BlockingIOError: try again."""
     def set_health(self, healthy: bool) -> None: ...
+    def set_log_level(self, level: int) -> None:
+        """Which events are made: 0 all, 1 no "request" and "attempt", 2 no "status", 3 no "semicolon"; 3 at first."""
     def close_listeners(self) -> None:
         """Accepts what is queued, then closes the "http" listeners; idle client connections close, active ones finish
         and close. The "health" listeners stay."""

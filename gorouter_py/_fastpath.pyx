@@ -131,6 +131,7 @@ cdef class DataPlane:
         self.g.log_fd = -1
         self.g.logger_wake = -1
         self.g.healthy = 1
+        self.g.log_level = 3
         self.series_ids = {}
         self.series_seen = 1
         fill_settings(&self.g.cfg, whole)
@@ -331,6 +332,9 @@ cdef class DataPlane:
     def set_health(self, bint healthy):
         dp.store32(&self.g.healthy, healthy)
 
+    def set_log_level(self, u32 level):
+        dp.store32(&self.g.log_level, level)
+
     def close_listeners(self):
         cdef u32 i
         self.draining = True
@@ -463,24 +467,47 @@ cdef class DataPlane:
             r = &self.g.workers[i].events
             while len(found) < limit and dp.load64_acq(&r.head) != r.tail:
                 e = &r.items[r.tail & (limits.EVENT_RING - 1)]
-                row = fault.row(e.fault)
-                address = e.addr[:e.addr_len].decode("utf-8", "replace")
-                found.append({
-                    "kind": "endpoint_failed",
-                    "endpoint": e.endpoint,
-                    "address": address,
-                    "route": e.route[:e.route_len].decode("utf-8", "replace"),
-                    "fault": row.name.decode(),
-                    "text": _error_text(row.what.decode() if row.what != NULL else row.text.decode(), address),
-                    "attempt": e.attempt,
-                    "retried": bool(e.retried),
-                    "at_ns": e.at_ns,
-                })
+                found.append(read_event(e))
                 dp.store64_rel(&r.tail, r.tail + 1)
         return found
 
     def turns(self):
         return [dp.load64(&self.g.workers[i].turns) for i in range(self.g.n_workers)]
+
+
+EVENT_KINDS = {
+    tap.EV_FAILED: "endpoint_failed", tap.EV_UNSELECTED: "select_failed", tap.EV_SEMICOLON: "semicolon",
+    tap.EV_STATUS: "status", tap.EV_REQUEST: "request", tap.EV_ATTEMPT: "attempt",
+}
+ALGORITHMS = {number: name for name, number in BALANCES.items()}
+
+
+cdef object read_event(const Event *e):
+    row = fault.row(e.fault)
+    address = e.addr[:e.addr_len].decode("utf-8", "replace")
+    return {
+        "kind": EVENT_KINDS[e.kind],
+        "at_ns": e.at_ns,
+        "request_id": e.request_id[:36].decode("ascii"),
+        "trace_id": e.trace_id[:e.trace_len].decode("ascii"),
+        "span_id": e.span_id[:16].decode("ascii"),
+        "endpoint": e.endpoint,
+        "address": address,
+        "attempt": e.attempt,
+        "text": e.text[:e.text_len].decode("utf-8", "replace"),
+        "algorithm": ALGORITHMS[e.algorithm],
+        "fault": row.name.decode(),
+        "error": _error_text(row.what.decode() if row.what != NULL else row.text.decode(), address),
+        "retried": bool(e.flags & tap.EF_RETRIED),
+        "marked": bool(e.flags & tap.EF_MARKED),
+        "connected": bool(e.flags & tap.EF_CONNECTED),
+        "wrote_head": bool(e.flags & tap.EF_WROTE),
+        "reused": bool(e.flags & tap.EF_REUSED),
+        "answered": bool(e.flags & tap.EF_ANSWERED),
+        "endpoints": e.endpoints,
+        "dial_ns": e.dial_ns,
+        "local_address": e.local[:e.local_len].decode("ascii"),
+    }
 
 
 def _error_text(what, address):

@@ -40,6 +40,7 @@ from gorouter_py.control import (
     messages,
     metrics,
     registry,
+    reports,
     routing_api,
     snapshot,
     status,
@@ -57,7 +58,6 @@ NATS_ATTEMPTS: Final = 3  # gorouter: then it gives up
 STOP_DEADLINE_S: Final = 5.0
 RESOLVE_AT_START_S: Final = 2.0
 HOUSEKEEPING_S: Final = 1.0
-EVENTS_S: Final = 0.25
 CONTROL_NICENESS: Final = 10  # workers have 0; needs no privilege
 DRAIN_POLL_S: Final = 0.02
 RESTORE_STEP: Final = 256  # endpoints published between two turns of the loop: about 1 ms
@@ -163,7 +163,7 @@ class Router:
         self._emitter: dropsonde.Emitter | None = None
         self._varz: varz_page.Varz | None = None
         self._is_healthy = False
-        self._failures = supervise.Failures(self._data_plane.events, root.session("proxy"))
+        self._reports = reports.Reports(self._data_plane, root, self._registry.registration_of)
         self._watchdog = supervise.Watchdog(time.monotonic())
 
     # -- construction --------------------------------------------------------------------------------------
@@ -485,7 +485,7 @@ class Router:
         return address
 
     async def _serve(self) -> None:
-        self._every(EVENTS_S, self._failures.report)
+        self._every(reports.EVENTS_S, self._reports.report)
         if self._bus is not None:
             self._every(self._config.publish_active_apps_interval, self._publish_active_apps)
         if self._snapshot is not None:
@@ -690,7 +690,7 @@ class Router:
             "routes_pruned": counts.pruned,
             "tls_endpoints_unsupported": counts.tls_endpoints_unsupported,
             "route_services_unsupported": counts.route_services_unsupported,
-            "failure_lines_suppressed": self._failures.suppressed,
+            "failure_lines_suppressed": self._reports.suppressed,
             "log_lines_dropped": self._log.sink.dropped,
         }
         since_update_ms = self._since_update_ms()

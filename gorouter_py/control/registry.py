@@ -77,6 +77,7 @@ class Table(Protocol):
     ) -> int: ...
     def remove(self, handle: int, *, keep_empty: bool = False) -> None: ...
     def drop_empty(self, uri: str) -> bool: ...
+    def endpoint_serial(self, handle: int) -> int: ...
 
 
 class Names(Protocol):
@@ -334,6 +335,15 @@ class Registry:
                 known = self._facts[slot]
                 assert known is not None
                 yield key, known
+
+    def registration_of(self, key: str, serial: int) -> Registration | None:
+        """The registration behind an endpoint of a route, by the number the table gave it; None if it has gone."""
+        for slot in self._slots(key):
+            handle = self._handles[slot]
+            for each in [handle] if handle >= 0 else self._named.get(slot, {}).values():
+                if self._table.endpoint_serial(each) == serial:
+                    return self._facts[slot]
+        return None
 
     def rows(self, keys: Iterable[str]) -> dict[str, list[dict[str, object]]]:
         """The routes among `keys` that are still there, as /routes shows them."""

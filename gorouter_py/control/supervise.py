@@ -1,6 +1,6 @@
-"""Watching the data plane from outside: workers that stand still, and failures they report.
+"""Watching the data plane from outside: workers that stand still.
 
-Called on the control thread, a few times a second. Neither blocks. What happens to a stuck worker (health to 503, a
+Called on the control thread, about once a second; does not block. What happens to a stuck worker (health to 503, a
 dump, abort) is decided here; a process that cannot serve must end so that someone restarts it.
 """
 
@@ -8,20 +8,12 @@ import faulthandler
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, NoReturn, Protocol
-
-from gorouter_py.control.throttle import Throttle
-
-if TYPE_CHECKING:
-    from gorouter_py._fastpath import Event
+from typing import Final, NoReturn, Protocol
 
 STUCK_S: Final = 5.0
-FAILURE_LINES_PER_S: Final = 20
-EVENTS_AT_ONCE: Final = 1024
 
 
 class Log(Protocol):
-    def error(self, message: str, /, **data: object) -> None: ...
     def fatal(self, message: str, /, **data: object) -> None: ...
 
 
@@ -46,37 +38,6 @@ class Watchdog:
                 self._turns[worker] = turn
                 self._since[worker] = now
         return [worker for worker, since in enumerate(self._since) if now - since >= STUCK_S]
-
-
-class Failures:
-    """Turns events of the data plane into log lines, at most FAILURE_LINES_PER_S a second."""
-
-    def __init__(self, events: Callable[[int], "Sequence[Event]"], log: Log) -> None:
-        self._events = events
-        self._log = log
-        self._lines = Throttle(FAILURE_LINES_PER_S)
-
-    @property
-    def suppressed(self) -> int:
-        return self._lines.suppressed
-
-    def report(self) -> None:
-        """Drains what the workers have reported, one portion per call."""
-        for event in self._events(EVENTS_AT_ONCE):
-            held = self._lines.admit()
-            if held is None:
-                continue
-            self._log.error(
-                "backend-endpoint-failed",
-                error=event["text"],
-                fault=event["fault"],
-                backend=event["address"],
-                uri=event["route"],
-                attempt=event["attempt"],
-                retriable=event["retried"],
-                at=event["at_ns"] / 1e9,
-                suppressed=held,
-            )
 
 
 def abort(log: Log, workers: Sequence[int], set_health: Callable[[bool], None]) -> NoReturn:

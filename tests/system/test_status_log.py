@@ -1,5 +1,6 @@
 """The component log of `gorouter -c` through a whole life, compared with gorouter's: texts, sources, levels, order."""
 
+import http.client
 import json
 import re
 import signal
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.system.harness import Backend, NatsServer, Router
+from tests.system.harness import Backend, NatsServer, Router, free_ports, until
 
 PREFIX = "vcap.gorouter"
 # (log_level, source behind the prefix, message) in order; other lines may come between.
@@ -181,3 +182,49 @@ def test_exit_codes(tmp_path: Path, change: dict[str, Any], code: int, message: 
             last = router.lines[-1]
             assert (last["log_level"], last["message"]) == (3, message) and last["data"]["error"]
             assert ("source" in last) == (message != "Error loading config:")
+
+
+def put_level(port: int, level: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("PUT", "/log-level", level)
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def test_lines_of_single_requests(tmp_path: Path) -> None:
+    (debug_port,) = free_ports(1)
+    change = {"debug_addr": f"127.0.0.1:{debug_port}", "start_response_delay_interval": "0s"}
+    change["backends"] = {"max_attempts": 3}  # type: ignore[assignment]
+    with NatsServer() as server, Backend(b"hello") as backend:
+        with Router(config=config(server, **change), folder=tmp_path) as router:
+            server.register("a.test", backend.port, app="guid", tags={"component": "c"}, availability_zone="z1")
+            until(lambda: router.serves("a.test", b"hello"))
+            backend_line = router.saw("backend")
+            assert backend_line["source"] == PREFIX
+            endpoint = backend_line["data"]["route-endpoint"]
+            assert endpoint == {
+                "ApplicationId": "guid", "Addr": f"127.0.0.1:{backend.port}", "Tags": {"component": "c"},
+                "RouteServiceUrl": "", "AZ": "z1",
+            }  # fmt: skip
+            at = follow(router.lines, [(0, "", "vcap-request-id-header-set")])
+            at = follow(router.lines, [(0, "", "endpoint-iterator-with-round-robin-lb-algo"), (0, "", "backend")], at)
+            assert {"trace-id", "span-id"} <= backend_line["data"].keys()
+            assert router.get("a.test", "/x;y")[0] == 200
+            assert router.saw("deprecated-semicolon-params")["log_level"] == 2
+            server.register("bad.test", free_ports(1)[0])
+            until(lambda: router.get("bad.test")[0] == 502)
+            failed = router.saw("backend-endpoint-failed")
+            assert failed["log_level"] == 3 and "connection refused" in failed["data"]["error"]
+            assert router.saw("endpoint-marked-as-ineligible")["source"] == PREFIX + ".registry"
+            assert router.get("127.0.0.1")[0] == 400
+            assert router.saw("status")["data"]["body"] == "400 Bad Request: Request had empty Host header"
+            # The level hides what is below it, from now on.
+            put_level(debug_port, "error")
+            shown = len(router.said("vcap-request-id-header-set"))
+            for count in range(2, 5):
+                assert router.get("127.0.0.1")[0] == 400
+                seen = len(router.said("backend-endpoint-failed"))
+                assert router.get("bad.test")[0] == 502
+                router.saw("backend-endpoint-failed", max(seen + 1, count))
+            assert len(router.said("status")) == 1
+            assert len(router.said("vcap-request-id-header-set")) == shown

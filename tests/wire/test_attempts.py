@@ -38,7 +38,7 @@ def test_refused_connect_goes_on_to_the_next(router: MakeRouter, origin: MakeOri
     assert [(event["address"], event["fault"], event["retried"]) for event in events] == [
         (f"127.0.0.1:{bad}", "DIAL_REFUSED", True)
     ]
-    assert events[0]["text"] == f"dial tcp 127.0.0.1:{bad}: connect: connection refused"
+    assert events[0]["error"] == f"dial tcp 127.0.0.1:{bad}: connect: connection refused"
     for line in front.log_lines(4):
         assert f'"{app.address}" x_forwarded_for' in line
         assert 'app_id:"good"' in line

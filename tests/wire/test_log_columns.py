@@ -226,6 +226,15 @@ def test_hashed_queries(router: MakeRouter, origin: MakeOrigin, method: str, tar
     assert f'"{method} {shown} HTTP/1.1" 200 ' in front.log_lines(1)[0]
 
 
+@pytest.mark.parametrize(("target", "host"), [("/a?b;c", HOST), ("/a;b", HOST), ("/;", "other.test"), ("/", HOST)])
+def test_semicolons_are_noted(router: MakeRouter, origin: MakeOrigin, target: str, host: str) -> None:
+    front = logged(router, origin)
+    answer = front.get(target, host=host)
+    noted = "unknown_route" if answer.status == 404 else "deprecated-semicolon-params" if ";" in target else "-"
+    assert front.log_lines(1)[0].endswith(f' x_cf_routererror:"{noted}"')
+    assert answer.get("X-Cf-RouterError") == ("unknown_route" if answer.status == 404 else None)
+
+
 @pytest.mark.parametrize("shown", [True, False])
 def test_forwarded_for(router: MakeRouter, origin: MakeOrigin, shown: bool) -> None:
     app = origin()

@@ -1,12 +1,12 @@
 # L2: answers the router makes itself: health, and one error page per row of the failure table.
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport dp, fmt, span, limits
 from gorouter_py.fastpath.http cimport heads
 from gorouter_py.fastpath.http.heads cimport Head
 from gorouter_py.fastpath.net cimport tap
 from gorouter_py.fastpath.route cimport endpoint
-from gorouter_py.fastpath.flow cimport choice, daytime, fault, logline, page, rewrite
+from gorouter_py.fastpath.flow cimport choice, daytime, fault, logline, page, report, rewrite
 from gorouter_py.fastpath.flow.stream cimport HeadOut, Stream
 from gorouter_py.fastpath.flow.state cimport *
 
@@ -88,10 +88,13 @@ cdef inline char *fill(char *w, const char *p, const Head *h) noexcept nogil:
             p += 1
     return w
 
+cdef inline bint is_of_endpoint(const fault.Row *row) noexcept nogil:
+    return row.what != NULL and row.what[0] == c'e' and row.what[8] == c'_'     # endpoint_failure
+
 # The operator's page speaks for the router's own errors; those of endpoints keep their fixed text.
 # gorouter: errors of the round trip do not use the template.
 cdef inline bint uses_page(const Settings *cfg, const fault.Row *row) noexcept nogil:
-    return cfg.n_page != 0 and row.text[0] != 0 and not (row.what != NULL and row.what[8] == c'_')
+    return cfg.n_page != 0 and row.text[0] != 0 and not is_of_endpoint(row)
 
 cdef inline void error(Exchange *x, int code, u16 status, bint close) noexcept nogil:
     cdef Worker *w = x.w
@@ -124,6 +127,9 @@ cdef inline void error(Exchange *x, int code, u16 status, bint close) noexcept n
         q = fmt.text(q, fault.reason(status))
         q = fmt.text(q, b": ")
         q = fill(q, row.text, &x.req)
+        # gorouter: neither for 404 nor for what endpoints did
+        if status != 404 and not is_of_endpoint(row) and report.wanted(w, 1):
+            report.status(x, span.make(body, <u32>(q - body)))
         if html:
             d.status = status
             d.message = span.make(body, <u32>(q - body))
@@ -134,22 +140,3 @@ cdef inline void error(Exchange *x, int code, u16 status, bint close) noexcept n
             q = fmt.text(q, b"\n")
     send(x, status, span.make(w.scratch, <u32>(p - w.scratch)), span.make(body, <u32>(q - body)), close)
     count_status(x)
-
-# Tells control of a failed attempt.
-cdef inline void post_event(Exchange *x, int code, bint retried) noexcept nogil:
-    cdef tap.Event *e = tap.event_slot(&x.w.events)
-    cdef Span addr = endpoint.addr_text(x.ep)
-    cdef Span key = endpoint.pool_key(x.ep.pool)
-    if e == NULL:
-        tap.inc(&x.w.counters.events_dropped)
-        return
-    e.at_ns = x.wall_ns
-    e.endpoint = x.ep.serial
-    e.fault = code
-    e.attempt = <u16>x.attempts
-    e.retried = retried
-    e.addr_len = <u8>(addr.n if addr.n < 55 else 55)
-    e.route_len = <u8>(key.n if key.n < 128 else 128)
-    memcpy(e.addr, addr.p, e.addr_len)
-    memcpy(e.route, key.p, e.route_len)
-    tap.event_commit(&x.w.events)

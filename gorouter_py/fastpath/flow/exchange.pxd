@@ -14,7 +14,7 @@ from gorouter_py.fastpath.http.heads cimport Field, Head
 from gorouter_py.fastpath.net cimport tap, timers
 from gorouter_py.fastpath.route cimport balance, endpoint
 from gorouter_py.fastpath.route.endpoint cimport Endpoint
-from gorouter_py.fastpath.flow cimport answer, choice, fault, forward, logline, series, trace
+from gorouter_py.fastpath.flow cimport answer, choice, fault, forward, logline, report, series, trace
 from gorouter_py.fastpath.flow.stream cimport HeadOut, Stream
 from gorouter_py.fastpath.flow.state cimport *
 
@@ -117,10 +117,16 @@ cdef inline void begin(Worker *w, Stream *down, Head *h) noexcept nogil:
         answer.health(x, down.health_only)
         end(x, True)
         return
+    if report.has_semicolon(x):
+        x.flags |= X_SEMICOLON
+        if report.wanted(w, 2):
+            report.semicolon(x)
     if refuse_early(x):
         return
     if w.shared.cfg.enable_zipkin or w.shared.cfg.enable_w3c:
         trace.begin(w, x)
+    if report.wanted(w, 0):
+        report.request(x)
     note_upgrade(x)
     choice.find_sticky(x)
     attempt(x, CARE_ANY if repeatable(x) else CARE_QUIET)
@@ -179,6 +185,8 @@ cdef inline void attempt(Exchange *x, int care) noexcept nogil:
     while True:
         e = choice.choose(x)
         if e == NULL:
+            if x.fault == fault.NO_ENDPOINT_LEFT:
+                report.selection(x)
             if before:
                 x.fault = before        # what went wrong with the attempts made says more
             elif x.fault == fault.UNKNOWN_ROUTE or x.fault <= fault.BAD_APP_INSTANCE and x.fault >= fault.NO_SUCH_INSTANCE:
@@ -197,6 +205,8 @@ cdef inline void attempt(Exchange *x, int care) noexcept nogil:
         x.dialed_ns = 0
         if x.up_began_ns == 0:
             x.up_began_ns = x.tried_ns
+        if report.wanted(w, 0):
+            report.attempt(x)
         balance.begin(e)
         x.in_flight = 1
         x.up = w.open_up(w, e, x.req.method, care, &code)
@@ -244,13 +254,14 @@ cdef inline bint ends_upstream(const Exchange *x) noexcept nogil:
 cdef inline bint note_failure(Exchange *x, int code) noexcept nogil:
     cdef Worker *w = x.w
     cdef const fault.Row *row = fault.row(code)
-    cdef bint again
+    cdef bint again, blamed
     landed(x)
     x.fault = code
     x.lost_ns += clock.mono_ns() - x.tried_ns
     tap.inc(&w.counters.endpoint_failures)
     # a reset of a kept connection only says that it had grown too old
-    if row.blame and not (code == fault.UP_RESET and x.up != NULL and x.up.reused):
+    blamed = row.blame and not (code == fault.UP_RESET and x.up != NULL and x.up.reused)
+    if blamed:
         balance.mark_failed(x.ep, w.now_ms)
     if x.flags & X_BODY_SEEN or x.flags & X_RESP_HEAD:
         again = False
@@ -262,7 +273,7 @@ cdef inline bint note_failure(Exchange *x, int code) noexcept nogil:
         if again:
             x.flags |= X_REPEATED
     again = again and x.attempts < limits.ATTEMPTS_MAX
-    answer.post_event(x, code, again)
+    report.failure(x, code, again, blamed)
     return again
 
 # ---- events of the client's stream -------------------------------------------------------------------------------

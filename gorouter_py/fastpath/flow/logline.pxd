@@ -306,6 +306,9 @@ cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
         p = router_error(p + 1, x, x.fault)
         p[0] = c'"'
         p += 1
+    elif x.flags & X_SEMICOLON:
+        # gorouter: a header of its own making, set when the answer was written already
+        p = fmt.text(p, b'"deprecated-semicolon-params"')
     else:
         p = fmt.put(p, b'"-"', 3)
     for i in range(cfg.n_log_headers):

@@ -133,6 +133,7 @@ cdef struct Settings:       # meaning and defaults: _fastpath.pyi
     char health_agent[256]
 
 cdef struct Shared:
+    u32 log_level           # atomic: lowest level of the component log, 0 debug to 3 error
     Settings cfg
     Table table
     u64 budget              # atomic: bytes in large buffers
@@ -244,6 +245,7 @@ cdef enum ExchangeFlag:
     X_UP_PAUSED = 32768
     X_DOWN_PAUSED = 65536
     X_BOUND = 131072        # sticky without an alternative
+    X_SEMICOLON = 262144    # the target has one
 
 cdef struct Exchange:
     Worker *w

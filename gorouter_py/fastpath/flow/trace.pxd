@@ -2,6 +2,7 @@
 #
 # Runs once, when the exchange begins, and only where tracing is configured. What is to be sent instead of received lines
 # is rendered into x.trace, whole lines; the received ones are marked DROP_TRACE and stay out of every attempt.
+from libc.string cimport memcpy
 from gorouter_py.fastpath.base.types cimport Span, u8, u32, u64
 from gorouter_py.fastpath.base cimport buf, dp, fmt, limits, rng, span
 from gorouter_py.fastpath.http cimport heads
@@ -10,7 +11,9 @@ from gorouter_py.fastpath.flow.state cimport *
 
 cdef enum:
     TRACESTATE_MAX = 2048       # gorouter: a longer one is dropped
-    LINES_ROOM = 3584           # three short lines and tracestate
+    LINES_ROOM = 3584           # three short lines and tracestate; behind them the ids: length, trace id, span id
+    SPAN_AT = LINES_ROOM + 1 + 32
+    ROOM = SPAN_AT + 16
 
 cdef inline Field *find(const Head *h, const char *name, u32 n) noexcept nogil:
     cdef u32 i
@@ -200,6 +203,8 @@ cdef inline void w3c(Worker *wk, Exchange *x, char **at, Span trace_id, Span spa
         span_id = span.make(fresh + 16, 16)
     drop(h, b"traceparent", 11)
     drop(h, b"tracestate", 10)
+    if not has_trace:
+        keep_ids(x, trace_id, span_id)
     w = fmt.text(w, b"traceparent: 00-")
     w = lower(w, trace_id.p, trace_id.n)
     w = fmt.text(w, b"-")
@@ -214,18 +219,39 @@ cdef inline void w3c(Worker *wk, Exchange *x, char **at, Span trace_id, Span spa
         w = other_states(w, heads.value(h, state), key)
     at[0] = fmt.text(w, b"\r\n")
 
+cdef inline void keep_ids(Exchange *x, Span trace_id, Span span_id) noexcept nogil:
+    x.trace.data[LINES_ROOM] = <char>trace_id.n
+    lower(x.trace.data + LINES_ROOM + 1, trace_id.p, trace_id.n)
+    lower(x.trace.data + SPAN_AT, span_id.p, span_id.n)
+
+# The trace and span id of a request: 32 or 16 digits, and 16.
+# gorouter: without a trace both are made of the request id.
+cdef inline void ids(const Exchange *x, char *trace_id, u8 *n, char *span_id) noexcept nogil:
+    if x.trace != NULL and x.trace.data[LINES_ROOM]:
+        n[0] = <u8>x.trace.data[LINES_ROOM]
+        memcpy(trace_id, x.trace.data + LINES_ROOM + 1, n[0])
+        memcpy(span_id, x.trace.data + SPAN_AT, 16)
+        return
+    n[0] = 32
+    id_hex(x, trace_id)
+    memcpy(span_id, trace_id + 16, 16)
+
 cdef inline void begin(Worker *w, Exchange *x) noexcept nogil:
     cdef Settings *cfg = &w.shared.cfg
     cdef Span trace_id = span.make(NULL, 0)
     cdef Span span_id = span.make(NULL, 0)
     cdef char made[32]
     cdef char *at
-    x.trace = buf.alloc(&w.slabs, LINES_ROOM)
+    x.trace = buf.alloc(&w.slabs, ROOM)
     if x.trace == NULL:
         return
     at = x.trace.data
-    if cfg.enable_zipkin and not zipkin(x, &at, &trace_id, &span_id, made):
-        trace_id = span.make(NULL, 0)
+    at[LINES_ROOM] = 0
+    if cfg.enable_zipkin:
+        if zipkin(x, &at, &trace_id, &span_id, made):
+            keep_ids(x, trace_id, span_id)
+        else:
+            trace_id = span.make(NULL, 0)
     if cfg.enable_w3c:
         w3c(w, x, &at, trace_id, span_id)
     x.trace.wpos = <u32>(at - x.trace.data)

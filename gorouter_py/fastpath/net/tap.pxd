@@ -93,16 +93,42 @@ cdef inline bint log_put(LogRing *r, const char *p, u32 n) noexcept nogil:
 
 # ---- event ring: one producer (worker), one consumer (control) --------------------------------------------------
 
+cdef enum EventKind:
+    EV_FAILED = 1           # an attempt failed; text: the route's key
+    EV_UNSELECTED           # there was no endpoint for an attempt; text: the host
+    EV_SEMICOLON            # a target with a semicolon
+    EV_STATUS               # the router answered itself; text: the body
+    EV_REQUEST              # a request came
+    EV_ATTEMPT              # an attempt begins; text: the route's key
+
+cdef enum EventFlag:
+    EF_RETRIED = 1          # another attempt follows
+    EF_MARKED = 2           # the endpoint is passed over from now on
+    EF_CONNECTED = 4        # there was a connection
+    EF_WROTE = 8            # the request's head was written
+    EF_REUSED = 16          # the connection was a kept one
+    EF_ANSWERED = 32        # the client has seen an answer's head
+
 cdef struct Event:
-    u64 at_ns
-    u64 endpoint
+    u64 at_ns               # wall clock, when the request came
+    u64 endpoint            # serial; 0 = none
+    u64 dial_ns
     int fault
+    u32 endpoints           # of the route
     u16 attempt
-    u8 retried
+    u16 text_len
+    u8 kind
+    u8 flags
+    u8 algorithm            # EV_ATTEMPT: endpoint.Balance
     u8 addr_len
-    u8 route_len
+    u8 local_len
+    u8 trace_len
     char addr[55]
-    char route[128]
+    char local[55]          # our side of the connection
+    char request_id[36]
+    char trace_id[32]
+    char span_id[16]
+    char text[448]
 
 cdef struct EventRing:
     u64 head

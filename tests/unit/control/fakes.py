@@ -60,6 +60,10 @@ class FakeTable:
         if keep_empty and not any(route_key(held.uri) == key for held in self.held.values()):
             self.empty.add(key)
 
+    def endpoint_serial(self, handle: int) -> int:
+        assert handle in self.held
+        return handle * 10
+
     def drop_empty(self, uri: str) -> bool:
         known = uri in self.empty
         self.empty.discard(uri)

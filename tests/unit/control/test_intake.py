@@ -2,7 +2,7 @@
 
 from gorouter_py.control.intake import LINES_PER_S, Intake
 from gorouter_py.control.registry import Limits, Registry
-from gorouter_py.control.supervise import FAILURE_LINES_PER_S, STUCK_S, Failures, Watchdog
+from gorouter_py.control.supervise import STUCK_S, Watchdog
 from gorouter_py.control.throttle import Throttle
 from tests.unit.control.fakes import FakeLog, FakeNames, FakeTable
 
@@ -102,17 +102,3 @@ def test_the_watchdog_forgives_when_this_process_itself_was_stopped() -> None:
     watchdog.stuck([1, 1], 0.0)
     assert watchdog.stuck([1, 1], 1000.0) == []
     assert watchdog.stuck([1, 2], 1001.0) == []
-
-
-def test_failures_become_lines_and_a_flood_of_them_does_not() -> None:
-    log = FakeLog()
-    event = {
-        "kind": "endpoint_failed", "endpoint": 1, "address": "10.0.0.1:80", "route": "a.test", "fault": "DIAL_REFUSED",
-        "text": "connection refused", "attempt": 1, "retried": True, "at_ns": 1_500_000_000,
-    }  # fmt: skip
-    failures = Failures(lambda limit: [event] * 500, log)  # type: ignore[arg-type, return-value]
-    failures.report()
-    lines = log.said("backend-endpoint-failed")
-    assert len(lines) == FAILURE_LINES_PER_S
-    assert (lines[0]["backend"], lines[0]["uri"], lines[0]["retriable"]) == ("10.0.0.1:80", "a.test", True)
-    assert failures.suppressed == 500 - FAILURE_LINES_PER_S
