@@ -21,9 +21,20 @@ C_HOMES = {"openssl/": {"net/tls.pxd", "net/crypto.pxd"}, "nghttp2/": {"http/h2.
 
 # Modules of control by what they are; one that is not named here is a part (bus, registry, admin, ...).
 # Values: types, formats and functions without a life of their own.
-VALUES = {"http_client", "keys", "messages", "throttle", "log", "metrics", "snapshot", "traffic", "verdict"}
+VALUES = {
+    "admin_client",
+    "http_client",
+    "keys",
+    "messages",
+    "throttle",
+    "log",
+    "metrics",
+    "snapshot",
+    "traffic",
+    "verdict",
+}
 CONFIG = {"config", "migrate", "rules", "schema"}
-COMMANDS = {"cli", "flags", "check", "routes_cmd"}
+COMMANDS = {"canary_cmd", "canary_view", "cli", "flags", "check", "routes_cmd"}
 # Who may import whom in control. Parts never import each other: app constructs them and hands one to the other.
 CONTROL_ALLOWED = {
     "values": {"values"},

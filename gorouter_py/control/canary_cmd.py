@@ -1,0 +1,520 @@
+"""`gorouter-py canary`: start, watch and steer rollouts through the admin API of a running router, and nothing else.
+
+Exit codes: 1 for a router that cannot be reached or says no, 2 for a wrong flag or value, 3 for a route without a
+rollout, 4 from `status -w` for a rollout that was aborted.
+"""
+
+import getpass
+import itertools
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import click
+
+from gorouter_py.component import parse_duration
+from gorouter_py.control import canary_view, flags
+from gorouter_py.control.admin_client import DEFAULT_SOCKET, AdminClient, AdminError, route_path
+
+EXIT_FAILED, EXIT_NO_ROLLOUT, EXIT_ABORTED = 1, 3, 4
+
+
+# -- values of flags ---------------------------------------------------------------------------------------
+
+
+def _percent(text: str) -> float:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*%?", text.strip())
+    if not match or float(match[1]) > 100:
+        raise ValueError(f"{text!r} is no weight; valid: 0% to 100%, for example 7.5%")
+    return float(match[1])
+
+
+def _percents(text: str) -> list[str]:
+    steps = [_percent(part) for part in text.split(",")]
+    if any(later <= earlier for earlier, later in itertools.pairwise(steps)):
+        raise ValueError(f"{text!r}: each step must be larger than the one before; for example 1%,5%,25%,50%,100%")
+    return [f"{step:g}%" for step in steps]
+
+
+def _duration(text: str) -> str:
+    if parse_duration(text) < 0:
+        raise ValueError(f"{text!r} is negative; valid: 0s or more")
+    return text
+
+
+_COMPARED = {"errors": ("errors", True), "client-errors": ("client_errors", True)} | {
+    quantile: ("latency", quantile) for quantile in ("p95", "p99")
+}
+
+
+def _abort_if(text: str) -> dict[str, Any]:
+    """ "errors>stable" compares, "errors>1%" and "p99>500ms" are limits; "never" switches comparing off."""
+    if text == "never":
+        return {"errors": False, "latency": False}
+    name, separator, limit = text.replace(" ", "").partition(">")
+    try:
+        if separator and limit == "stable":
+            key, value = _COMPARED[name]
+            return {key: value}
+        if separator and name == "errors":
+            return {"slo": {"error_rate": f"{_percent(limit):g}%"}}
+        if separator and name in ("p95", "p99"):
+            return {"slo": {name: _duration(limit)}}
+    except (KeyError, ValueError):
+        pass
+    raise ValueError(
+        f"{text!r} is no condition; valid: errors>stable, p95>stable, p99>stable, client-errors>stable, errors>1%, "
+        "p95>200ms, p99>500ms, never"
+    )
+
+
+def _rule(text: str) -> dict[str, str]:
+    """ "header:x-beta=yes->v2", "user_agent:~Firefox->v2", "address:=10.0.0.0/8->v2", "cohort:beta=20->v2"."""
+    match = re.fullmatch(r"(header|cookie|user_agent|address|cohort):([^=^~]*)(=|\^|~|)(.*)->(\S+)", text)
+    if not match:
+        raise ValueError(
+            f"{text!r} is no rule; write KIND:NAME=VALUE->VERSION, for example header:x-beta=yes->v2, "
+            "cookie:beta->v2 (is there), user_agent:~Firefox->v2 (contains), address:=10.0.0.0/8->v2, "
+            "cohort:beta=20->v2"
+        )
+    op = {"=": "equals", "^": "prefix", "~": "contains", "": "present"}[match[3]]
+    return {"kind": match[1], "name": match[2], "op": op, "value": match[4], "version": match[5]}
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, share = text.partition("=")
+    if not name or not equals:
+        raise ValueError(f"{text!r}: write VERSION=SHARE, for example v2=10%")
+    return name, f"{_percent(share):g}%"
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or re.search(r"[\r\n\x00]", value):
+        raise ValueError(f"{text!r} is no header; write 'Name: value'")
+    return name, value.strip()
+
+
+WEIGHT = flags.Parsed(_percent, "WEIGHT")
+STEPS = flags.Parsed(_percents, "PERCENT,...")
+DURATION = flags.Parsed(_duration, "DURATION")
+CONDITION = flags.Parsed(_abort_if, "CONDITION")
+RULE = flags.Parsed(_rule, "RULE")
+PAIR = flags.Parsed(_pair, "VERSION=SHARE")
+HEADER = flags.Parsed(_header, "'NAME: VALUE'")
+
+
+# -- asking the router -------------------------------------------------------------------------------------
+
+
+def _reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    prefix = "GOROUTER_ADMIN_"
+    options = (
+        click.option("--socket", "path", metavar="PATH", envvar=prefix + "SOCKET", show_envvar=True,
+                     help=f"The router's admin socket.  [default: {DEFAULT_SOCKET}]"),
+        click.option("--url", envvar=prefix + "URL", show_envvar=True, help="Its admin port: http://127.0.0.1:PORT."),
+        click.option("--token", envvar=prefix + "TOKEN", help="Its token; safer in GOROUTER_ADMIN_TOKEN."),
+        click.option("--token-file", metavar="FILE", help="File that holds the token."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _client(path: str | None, url: str | None, token: str | None, token_file: str | None) -> AdminClient:
+    if token_file is not None:
+        try:
+            with open(token_file) as file:
+                token = file.read().strip()
+        except (OSError, ValueError) as error:
+            _fail(f"--token-file: {error}")
+    with _failures():
+        return AdminClient(path or "", url or "", token or "")
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except AdminError as error:
+        _fail(str(error), EXIT_NO_ROLLOUT if error.status == 404 else EXIT_FAILED)
+
+
+def _fail(message: str, code: int = EXIT_FAILED) -> NoReturn:
+    print(f"gorouter-py canary: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _all(client: AdminClient) -> list[canary_view.Rollout]:
+    found: list[canary_view.Rollout] = client.call("GET", "/v1/rollouts")["rollouts"]
+    return found
+
+
+def _the_route(client: AdminClient, route: str | None) -> str:
+    """The route that is meant: the only one with a rollout if none is given."""
+    if route is not None:
+        return route
+    routes = [str(each["route"]) for each in _all(client)]
+    if not routes:
+        _fail("there is no rollout; begin one with: gorouter-py canary start ROUTE --to VERSION", EXIT_NO_ROLLOUT)
+    if len(routes) > 1:
+        raise click.UsageError(f"which one? There are rollouts of {', '.join(sorted(routes))}.")
+    return routes[0]
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "somebody"
+
+
+def _print(lines: list[str]) -> None:
+    click.echo("\n".join(lines))
+
+
+_who_option = click.option("--who", default=_who, help="Name in the history.  [default: your user name]")
+_why_option = click.option("--why", default="", metavar="TEXT", help="Reason in the history.")
+
+
+# -- commands ----------------------------------------------------------------------------------------------
+
+
+@click.group(context_settings=flags.PLAIN_SETTINGS)
+def canary() -> None:
+    """Give a new version of an app to some of its users, and take it back by itself if it is worse.
+
+    ROUTE is the route's host, or host/path; it may be left out where only one route has a rollout.
+
+    \b
+    Examples:
+      gorouter-py canary start shop.example.com --to v2 --steps 1%,5%,25%,50%,100% --hold 10m
+      gorouter-py canary status -w
+      gorouter-py canary why
+      gorouter-py canary set 7.5%
+      gorouter-py canary explain --header 'X-Tenant: 4711'
+
+    Exit codes: 1 the router cannot be reached or says no, 2 a wrong flag, 3 no such rollout, 4 (status -w) aborted.
+    """
+
+
+@canary.command(context_settings=flags.PLAIN_SETTINGS)
+@click.argument("route")
+@click.option("--to", metavar="VERSION", help="The new version.")
+@click.option("--from", "from_", metavar="VERSION", help="The present one.  [default: the other version there is]")
+@click.option("--by", metavar="WHAT", help="What a version is: app, process_id, tag:NAME or version.  [default: found]")
+@click.option("--steps", type=STEPS, help="Share of users, step by step.  [default: 1%,5%,25%,50%,100%]")
+@click.option("--hold", type=DURATION, help="Time at each step.  [default: 10m]")
+@click.option("--pause-at", type=STEPS, help="Steps that wait for `promote` or `resume`.")
+@click.option("--max-hold", type=DURATION, help="Longest wait for a verdict at a step.  [default: 1h]")
+@click.option(
+    "--on-undecided",
+    type=click.Choice(["wait", "promote", "pause", "abort"]),
+    help="What happens after that.  [default: wait]",
+)
+@click.option(
+    "--abort-if",
+    "conditions",
+    type=CONDITION,
+    multiple=True,
+    help="errors>stable, p99>stable, client-errors>stable, errors>1%, p99>500ms, never. Repeatable.",
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Chance of rolling back a version that is no worse.  [default: 0.01]",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["cookie", "identity", "request"]),
+    help="What keeps a user in a version.  [default: cookie]",
+)
+@click.option(
+    "--identity", metavar="WHAT", help="header:NAME, cookie:NAME or address: who a user is. Implies identity."
+)
+@click.option("--sign", is_flag=True, help="Sign the cookie, so that nobody can choose a version.")
+@click.option("--new-sessions-only", is_flag=True, help="Sessions that began before stay in the present version.")
+@click.option("--keep-users", is_flag=True, help="The same users as in the last rollout come first.")
+@click.option("--sticky", type=click.Choice(["move", "keep"]), help="Sessions of the other version.  [default: move]")
+@click.option("--allow-override", is_flag=True, help="X-Canary: VERSION and the cookie gr_v choose, for testers.")
+@click.option("--override-secret-file", metavar="FILE", help="Only with the secret of this file (on the router).")
+@click.option("--rule", "rules", type=RULE, multiple=True, help="header:x-beta=yes->v2 and the like. Repeatable.")
+@click.option("--mirror", type=PAIR, help="Copy a share of the requests to a version, answers thrown away.")
+@click.option("--extra", "extras", type=PAIR, multiple=True, help="A further version with its own share. Repeatable.")
+@click.option("--webhook", "webhooks", metavar="URL", multiple=True, help="Ask this URL before each step.")
+@click.option("--file", "file", type=click.File(), help="JSON with all of this; flags win over it.")
+@_who_option
+@_why_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_reach_options
+def start(route: str, file: Any, who: str, why: str, as_json: bool, **given: Any) -> None:
+    """Begin to give users of ROUTE another version.
+
+    Users are counted, not requests; a user stays in a version, and nobody goes back as the share grows. The new
+    version goes back to 0% by itself, at once, when more of its users see errors than chance can explain.
+
+    \b
+    Examples:
+      gorouter-py canary start shop.example.com --to v2
+      gorouter-py canary start shop.example.com --to v2 --steps 5%,50%,100% --hold 5m --abort-if 'errors>stable'
+      gorouter-py canary start shop.example.com --to v2 --identity header:X-Tenant --rule 'header:x-beta=yes->v2'
+      gorouter-py canary start shop.example.com --to v2 --steps 10% --pause-at 10% --mirror v2=20%
+      gorouter-py canary start shop.example.com --file rollout.json
+    """
+    reach = {name: given.pop(name) for name in ("path", "url", "token", "token_file")}
+    body = _spec(file, given)
+    if not body.get("to"):
+        raise click.UsageError("which version is the new one? Give --to VERSION.")
+    body["who"], body["why"] = who, why or body.get("why", "")
+    client = _client(**reach)
+    with _failures():
+        rollout = client.call("PUT", route_path(route), body)
+    if as_json:
+        click.echo(json.dumps(rollout, indent=2))
+    else:
+        _print([canary_view.headline(rollout), "watch it with: gorouter-py canary status -w"])
+
+
+_PLAIN_KEYS = {
+    "to": "to", "from_": "from", "by": "by", "steps": "steps", "hold": "hold", "pause_at": "pause_at",
+    "max_hold": "max_hold", "on_undecided": "on_undecided", "sticky": "sticky",
+}  # fmt: skip
+
+
+def _spec(file: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """The body of PUT from the flags, over that of the file."""
+    body: dict[str, Any] = {}
+    if file is not None:
+        try:
+            body = json.load(file)
+        except ValueError as error:
+            _fail(f"{file.name}: no JSON: {error}")
+        if not isinstance(body, dict):
+            _fail(f"{file.name}: a JSON object is wanted, as PUT /v1/rollouts/ROUTE takes it")
+    body |= {key: given[name] for name, key in _PLAIN_KEYS.items() if given[name] is not None}
+    cohort = {"mode": given["mode"], "identity": given["identity"]}
+    cohort |= {"sign": "hmac" if given["sign"] else None, "salt": "keep" if given["keep_users"] else None}
+    cohort |= {"new_sessions_only": True if given["new_sessions_only"] else None}
+    if given["identity"] and not given["mode"]:
+        cohort["mode"] = "identity"
+    _merge(body, "cohort", cohort)
+    abort_if: dict[str, Any] = {"alpha": given["alpha"]}
+    for condition in given["conditions"]:
+        slo = {**abort_if.get("slo", {}), **condition.get("slo", {})}
+        abort_if |= {**condition, "slo": slo} if slo else condition
+    _merge(body, "abort_if", abort_if)
+    secret = given["override_secret_file"]
+    _merge(body, "override", {"allow": True if given["allow_override"] or secret else None, "secret_file": secret})
+    if given["rules"]:
+        body["rules"] = list(given["rules"])
+    if given["mirror"]:
+        body["mirror"] = dict(zip(("version", "share"), given["mirror"], strict=True))
+    if given["extras"]:
+        body["extra_versions"] = dict(given["extras"])
+    if given["webhooks"]:
+        body["checks"] = [{"kind": "webhook", "url": url} for url in given["webhooks"]]
+    return body
+
+
+def _merge(body: dict[str, Any], key: str, values: dict[str, Any]) -> None:
+    values = {name: value for name, value in values.items() if value is not None}
+    if values:
+        body[key] = {**body.get(key, {}), **values}
+
+
+@canary.command(context_settings=flags.PLAIN_SETTINGS)
+@click.argument("route", required=False)
+@click.option("-w", "--watch", is_flag=True, help="Stay and show what happens, until the rollout has ended.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; with -w one object per line.")
+@_reach_options
+def status(route: str | None, watch: bool, as_json: bool, **reach: Any) -> None:
+    """Show where a rollout is: shares, users, errors, latencies, and the evidence against the new version.
+
+    \b
+    Examples:
+      gorouter-py canary status
+      gorouter-py canary status shop.example.com -w
+      gorouter-py canary status --json
+    """
+    client = _client(**reach)
+    with _failures():
+        if watch:
+            sys.exit(_watch(client, _the_route(client, route), as_json))
+        rollouts = [client.call("GET", route_path(route))] if route is not None else _all(client)
+    if as_json:
+        click.echo(json.dumps(rollouts[0] if route is not None else {"rollouts": rollouts}, indent=2))
+    elif len(rollouts) == 1:
+        _print(canary_view.status(rollouts[0]))
+    elif rollouts:
+        _print(canary_view.overview(rollouts))
+    else:
+        click.echo("no rollouts", err=True)
+
+
+def _watch(client: AdminClient, route: str, as_json: bool) -> int:
+    """Shows each event until the rollout has ended: redrawn on a terminal, else one line per change."""
+    redraws = sys.stdout.isatty() and not as_json
+    drawn, last = 0, ""
+    rollout: canary_view.Rollout = {}
+    try:
+        for rollout in client.events(route_path(route, "events")):
+            if as_json:
+                click.echo(json.dumps(rollout))
+            elif redraws:
+                lines = canary_view.status(rollout)
+                width, height = _terminal_size()
+                shown = [line[: width - 1] for line in lines[: height - 1]]
+                click.echo((f"\x1b[{drawn}F" if drawn else "") + "\x1b[J" + "\n".join(shown))
+                drawn = len(shown)
+            elif (line := canary_view.headline({**rollout, "next_step_in_s": None})) != last:
+                click.echo(line)
+                last = line
+            if rollout.get("state") in canary_view.ENDED:
+                return EXIT_ABORTED if rollout["state"] == "aborted" else 0
+    except KeyboardInterrupt:
+        return 130
+    raise AdminError(f"{client.where}: the router ended the stream; is it still running?")
+
+
+def _terminal_size() -> tuple[int, int]:
+    import shutil
+
+    return tuple(shutil.get_terminal_size())  # type: ignore[return-value]
+
+
+def _act(
+    action: str, route: str | None, who: str, why: str, reach: dict[str, Any], weight: float | None = None
+) -> None:
+    client = _client(**reach)
+    body: dict[str, Any] = {"who": who, "why": why}
+    if weight is not None:
+        body["weight"] = weight
+    with _failures():
+        rollout = client.call("POST", route_path(_the_route(client, route), "actions", action), body)
+    click.echo(canary_view.headline(rollout))
+
+
+def _action(name: str, help_text: str) -> None:
+    @canary.command(name, help=help_text, context_settings=flags.PLAIN_SETTINGS)
+    @click.argument("route", required=False)
+    @_who_option
+    @_why_option
+    @_reach_options
+    def act(route: str | None, who: str, why: str, **reach: Any) -> None:
+        _act(name, route, who, why, reach)
+
+
+_ACTIONS = {
+    "promote": "Go on to the next step now; at the last one, end with the new version for everybody.",
+    "pause": "Stay at the present share. The verdict still takes the new version back if it is worse.",
+    "resume": "Go on after a pause.",
+    "abort": "Give everybody the present version again, at once.",
+    "undo": "Take the last action back: the share that was before it, or a finished rollout.",
+}
+for _name, _text in _ACTIONS.items():
+    _action(_name, f"{_text}\n\n\b\nExamples:\n  gorouter-py canary {_name}\n"
+                   f"  gorouter-py canary {_name} shop.example.com --why 'as agreed'")  # fmt: skip
+
+
+@canary.command("set", context_settings=flags.PLAIN_SETTINGS)
+@click.argument("words", nargs=-1, metavar="[ROUTE] WEIGHT")
+@_who_option
+@_why_option
+@_reach_options
+def set_weight(words: tuple[str, ...], who: str, why: str, **reach: Any) -> None:
+    """Give the new version this share of the users, and stay there (it counts as a pause).
+
+    \b
+    Examples:
+      gorouter-py canary set 7.5%
+      gorouter-py canary set shop.example.com 20% --why 'more evidence wanted'
+    """
+    if not 1 <= len(words) <= 2:
+        raise click.UsageError("write: gorouter-py canary set [ROUTE] WEIGHT, for example 7.5%.")
+    try:
+        weight = _percent(words[-1])
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="WEIGHT") from None
+    _act("set", words[0] if len(words) == 2 else None, who, why, reach, weight)
+
+
+@canary.command("why", context_settings=flags.PLAIN_SETTINGS)
+@click.argument("route", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_reach_options
+def why_command(route: str | None, as_json: bool, **reach: Any) -> None:
+    """Say why a rollout is where it is: the verdict, and the failing requests it rests on.
+
+    \b
+    Examples:
+      gorouter-py canary why
+      gorouter-py canary why shop.example.com --json
+    """
+    client = _client(**reach)
+    with _failures():
+        answer = client.call("GET", route_path(_the_route(client, route), "why"))
+    _print([json.dumps(answer, indent=2)] if as_json else canary_view.why(answer))
+
+
+@canary.command(context_settings=flags.PLAIN_SETTINGS)
+@click.argument("words", nargs=-1, metavar="[ROUTE] [USER_OR_COOKIE]")
+@click.option("--header", "headers", type=HEADER, multiple=True, help="A header of the request. Repeatable.")
+@click.option("--cookie", "cookies", metavar="NAME=VALUE", multiple=True, help="A cookie of the request. Repeatable.")
+@click.option("--address", metavar="IP", default="", help="Address of the client.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@_reach_options
+def explain(
+    words: tuple[str, ...],
+    headers: tuple[tuple[str, str], ...],
+    cookies: tuple[str, ...],
+    address: str,
+    as_json: bool,
+    **reach: Any,
+) -> None:
+    """Say which version a request would get, and why. The router decides it with the code that serves requests.
+
+    USER_OR_COOKIE is the value of the identity that the rollout goes by (the header, cookie or address it names), or
+    of the cookie gr_c. Nothing is sent to an app, and no coordinate is drawn.
+
+    \b
+    Examples:
+      gorouter-py canary explain AbCdEfGhIjk
+      gorouter-py canary explain shop.example.com tenant-4711
+      gorouter-py canary explain --header 'X-Canary: v2' --address 192.0.2.7
+      gorouter-py canary explain shop.example.com --cookie gr_c=AbCdEfGhIjk
+    """  # fmt: skip
+    client = _client(**reach)
+    with _failures():
+        route, user = _route_and_user(client, words)
+        body: dict[str, Any] = {"headers": dict(headers), "cookie": "; ".join(cookies), "address": address}
+        if user is not None:
+            _identify(client.call("GET", route_path(route)), user, body)
+        answer = client.call("POST", route_path(route, "explain"), body)
+    _print([json.dumps(answer, indent=2)] if as_json else canary_view.explain(answer))
+
+
+def _route_and_user(client: AdminClient, words: tuple[str, ...]) -> tuple[str, str | None]:
+    if len(words) > 2:
+        raise click.UsageError("write: gorouter-py canary explain [ROUTE] [USER_OR_COOKIE].")
+    if len(words) == 2:
+        return words[0], words[1]
+    if words and words[0] in [each["route"] for each in _all(client)]:
+        return words[0], None
+    return _the_route(client, None), words[0] if words else None
+
+
+def _identify(rollout: canary_view.Rollout, user: str, body: dict[str, Any]) -> None:
+    """Puts the user where this rollout looks for it."""
+    cohort = (rollout.get("spec") or {}).get("cohort") or {}
+    kind, _, name = str(cohort.get("identity") or "cookie:gr_c").partition(":")
+    if cohort.get("mode", "cookie") != "identity":
+        kind, name = "cookie", "gr_c"
+    if kind == "header":
+        body["headers"][name] = user
+    elif kind == "address":
+        body["address"] = user
+    else:
+        body["cookie"] = "; ".join(part for part in (body["cookie"], f"{name}={user}") if part)
