@@ -68,11 +68,19 @@ class Settings(TypedDict, total=False):
     access_log_stdout: bool  # False: stdout beside the file
     log_forwarded_for: bool  # True
     log_source_ip: bool  # True
+    meter_requests: bool  # False; meters() has something to say
+    lookup_time_bounds_ns: Sequence[int]  # (); inclusive upper bounds, at most 64
+    gorouter_time_bounds_ns: Sequence[int]  # ()
 
 class Series(TypedDict):
     route: str  # table key; "" is the shared series of routes beyond the cap
     requests: tuple[int, int, int, int, int, int]  # by status class: xxx, 1xx, 2xx, 3xx, 4xx, 5xx
     buckets: tuple[int, ...]  # requests per latency bucket, not cumulated; bounds in HISTOGRAM_BOUNDS_NS
+    sum_ns: int
+
+class Meter(TypedDict):
+    bounds_ns: tuple[int, ...]
+    counts: tuple[int, ...]  # up to each bound, not cumulated; one more than bounds
     sum_ns: int
 
 class Event(TypedDict):
@@ -193,6 +201,9 @@ class DataPlane:
     # -- reading -------------------------------------------------------------------------------------------
     def counters(self) -> dict[str, int]: ...
     def series(self) -> list[Series]: ...
+    def meters(self) -> dict[str, Meter]:
+        """lookup_time: from a request's head to the choice of its first instance, or to there being none;
+        gorouter_time: what the router itself took, of requests that got an instance. Empty if not metered."""
     def events(self, limit: int = 1024) -> list[Event]: ...
     def turns(self) -> list[int]:
         """Turns of each worker's loop; one that stands still for seconds is stuck."""
@@ -204,7 +215,7 @@ def bugs() -> int:
     """Programmer errors met by a build without assertions; anything but 0 deserves a report."""
 
 def check_headers(key: str, value: Sequence[object]) -> tuple[object, ...]:
-    """A list of header names, (name, value) pairs or log columns as a tuple; ValueError names what is unfit."""
+    """A list of header names, (name, value) pairs, log columns or bounds as a tuple; ValueError names what is unfit."""
 
 def check_balancing(balancing: str, hash_header: str) -> None:
     """ValueError for an algorithm nobody knows, or a header that cannot be hashed by."""

@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64, i64, AGAIN
 from gorouter_py.fastpath.base cimport clock, csys, dp, limits, span
 from gorouter_py.fastpath.net cimport sock, tap
-from gorouter_py.fastpath.net.tap cimport Event, EventRing, Series
+from gorouter_py.fastpath.net.tap cimport Bounds, Event, EventRing, Meter, Series
 from gorouter_py.fastpath.route cimport balance, endpoint, epoch, table
 from gorouter_py.fastpath.route.endpoint cimport Endpoint, EndpointArray, Pool
 from gorouter_py.fastpath.flow cimport fault, logger, worker
@@ -457,6 +457,26 @@ cdef class DataPlane:
             if one is not None:
                 found.append(one)
         return found
+
+    def meters(self):
+        if not self.g.cfg.meter:
+            return {}
+        return {
+            "lookup_time": self._one_meter(&self.g.cfg.lookup_bounds, False),
+            "gorouter_time": self._one_meter(&self.g.cfg.gorouter_bounds, True),
+        }
+
+    cdef object _one_meter(self, const Bounds *b, bint own):
+        cdef Meter *m
+        cdef u32 i, k
+        counts = [0] * (b.n + 1)
+        total = 0
+        for i in range(self.g.n_workers):
+            m = &self.g.workers[i].gorouter_time if own else &self.g.workers[i].lookup_time
+            total += dp.load64(&m.sum_ns)
+            for k in range(b.n + 1):
+                counts[k] += dp.load64(&m.counts[k])
+        return {"bounds_ns": tuple([b.ns[k] for k in range(b.n)]), "counts": tuple(counts), "sum_ns": total}
 
     def events(self, int limit=1024):
         cdef u32 i

@@ -49,6 +49,9 @@ DEFAULTS = {
     "health_user_agent": "HTTP-Monitor/1.1",
     "access_log": "",
     "access_log_stdout": False,
+    "meter_requests": False,
+    "lookup_time_bounds_ns": (),
+    "gorouter_time_bounds_ns": (),
 }
 RANGES = {
     "workers": (1, limits.WORKERS_MAX),
@@ -110,7 +113,7 @@ def check_settings(settings):
 
 
 def check_headers(key, value):
-    """A list of header names, (name, value) pairs or log columns as a tuple; ValueError names what is unfit."""
+    """A list of header names, (name, value) pairs, log columns or bounds as a tuple; ValueError names what is unfit."""
     value = tuple(value)
     if key == "error_page":
         constants = sum(len(step.constants) for step in value)
@@ -119,6 +122,13 @@ def check_headers(key, value):
         if sum(len(step.text.encode()) for step in value) > PAGE_BYTES_MAX:
             raise ValueError(f"{key}: more than {PAGE_BYTES_MAX} bytes")
         return value
+    if key.endswith("_bounds_ns"):
+        bounds = tuple(sorted(set(value)))
+        if len(bounds) > limits.METER_BOUNDS_MAX:
+            raise ValueError(f"{key}: {len(bounds)} bounds; at most {limits.METER_BOUNDS_MAX}")
+        if bounds and not 0 <= min(bounds) <= max(bounds) < 1 << 63:
+            raise ValueError(f"{key}: bounds must be from 0 to {(1 << 63) - 1} ns")
+        return bounds
     if key == "extra_access_log_fields":
         return tuple(dict.fromkeys(field for field in value if field in LOG_FIELDS))
     if len(value) > NAMES_MAX:
@@ -201,7 +211,16 @@ cdef void fill_headers(Settings *c, dict s, list keep):
     memcpy(c.router_ip, <const char *>key, len(key))
 
 
+cdef void fill_bounds(Bounds *b, bounds):
+    b.n = len(bounds)
+    for i, bound in enumerate(bounds):
+        b.ns[i] = bound
+
+
 cdef void fill_settings(Settings *c, dict s):
+    c.meter = s["meter_requests"]
+    fill_bounds(&c.lookup_bounds, s["lookup_time_bounds_ns"])
+    fill_bounds(&c.gorouter_bounds, s["gorouter_time_bounds_ns"])
     c.workers = s["workers"]
     c.head_timeout_ms = s["head_timeout_ms"]
     c.body_timeout_ms = s["body_timeout_ms"]

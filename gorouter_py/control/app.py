@@ -666,7 +666,10 @@ class Router:
         counts, taken = self._registry.counts, self._taken()
         found = dropsonde.totals(self._data_plane.counters(), taken, counts.by_component, counts.pruned)
         muzzled = time.monotonic() - self._started < self._config.route_latency_metric_muzzle_duration
-        self._batch.flush(found, taken, self._registrations_ms, muzzled=muzzled)
+        if self._fetcher is not None:
+            found["token_fetch_errors"] = self._fetcher.counts.token_fetch_errors
+            found["subscribe_events_errors"] = self._fetcher.counts.subscribe_events_errors
+        self._batch.flush(found, taken, self._registrations_ms, muzzled=muzzled, meters=self._data_plane.meters())
         if self._bus is not None:
             self._emitter.value("buffered_messages", float(self._bus.pending), "message")
             self._emitter.value("total_dropped_messages", float(self._bus.dropped), "message")
@@ -734,7 +737,7 @@ class Router:
 
     def _gorouter_readings(self, series: "Sequence[_fastpath.Series]", since_update_ms: float) -> metrics.Gorouter:
         config, counts = self._config, self._registry.counts
-        meters = config.prometheus.meters
+        meters, meters_now = config.prometheus.meters, self._data_plane.meters()
         assert self._status is not None
         return metrics.Gorouter(
             taken=self._traffic.take(series, len(_fastpath.HISTOGRAM_BOUNDS_NS) + 1),
@@ -747,6 +750,8 @@ class Router:
             dropped_messages=self._bus.dropped if self._bus is not None else 0,
             descriptors=dropsonde.open_descriptors,
             errors=dict(self._status.metric_errors),
+            lookup_ns=Histogram.measured(meters_now["lookup_time"], 1) if meters_now else None,
+            gorouter_s=Histogram.measured(meters_now["gorouter_time"], 1_000_000_000) if meters_now else None,
             latency_bounds_ms=(
                 meters.routing_response_latency_histogram_buckets if config.per_request_metrics_reporting else ()
             ),

@@ -28,6 +28,7 @@ FIELDS_MAX = 4096
 RESPONSE_MAX = 1 << 31
 ATTEMPTS_DETAILS = ("failed_attempts", "failed_attempts_time", "dns_time", "dial_time", "tls_time", "backend_time")
 WORKERS_MAX = 64
+BOUND_MAX_NS = 1 << 62
 ATTEMPTS_MAX = 16
 IDLE_MAX = 1 << 20
 CONNS_MAX = 2**31 - 1
@@ -132,6 +133,7 @@ def data_plane_settings(config: Config) -> "Settings":
     head_bytes = config.max_request_header_bytes or config.max_header_bytes
     responses = config.http_rewrite.responses
     workers = config.go_max_procs if config.go_max_procs > 0 else len(os.sched_getaffinity(0))
+    meters = config.prometheus.meters
     idle = config.max_idle_conns_per_host or 2  # Go: 0 is the default, 2, and less is none
     return {
         "workers": min(workers, WORKERS_MAX),
@@ -179,7 +181,15 @@ def data_plane_settings(config: Config) -> "Settings":
         "access_log_stdout": own.access_log_stdout,
         "log_forwarded_for": not config.logging.disable_log_forwarded_for,
         "log_source_ip": not config.logging.disable_log_source_ip,
+        "meter_requests": config.per_request_metrics_reporting,
+        "lookup_time_bounds_ns": _bounds_ns(meters.route_lookup_time_histogram_buckets, 1),
+        "gorouter_time_bounds_ns": _bounds_ns(meters.gorouter_time_histogram_buckets, 1_000_000_000),
     }
+
+
+def _bounds_ns(bounds: list[float], unit_ns: int) -> tuple[int, ...]:
+    """Bounds above the data plane's reach bound nothing."""
+    return tuple(sorted({round(max(bound, 0.0) * unit_ns) for bound in bounds if bound * unit_ns < BOUND_MAX_NS}))
 
 
 def _access_log_fields(config: Config) -> tuple[str, ...]:

@@ -13,9 +13,13 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Protocol
 
 from gorouter_py.control.traffic import STATUS_GROUPS, UNREGISTERED, Histogram, Taken
+
+if TYPE_CHECKING:
+    from gorouter_py._fastpath import Meter
 
 ORIGIN: Final = "gorouter"
 BATCH_S: Final = 5.0
@@ -33,6 +37,10 @@ FROM_DATA_PLANE: Final = (
     "bad_gateways", "backend_exhausted_conns", "backend_invalid_id", "backend_invalid_tls_cert",
     "backend_tls_handshake_failed", "rejected_requests", "websocket_failures", "websocket_upgrades",
 )  # fmt: skip
+
+
+# Name, the data plane's name, its nanoseconds per unit, unit
+MEASURED: Final = (("route_lookup_time", "lookup_time", 1, "ns"), ("gorouter_time", "gorouter_time", 1_000_000, "ms"))
 
 
 # -- wire format ---------------------------------------------------------------------------------------------
@@ -138,8 +146,17 @@ class Batch:
         self._sent: dict[str, int] = {}
         self._means: dict[str, tuple[int, float]] = {}
 
-    def flush(self, totals: Mapping[str, int], taken: Taken, registrations_ms: Histogram, *, muzzled: bool) -> None:
-        """totals: counters by gorouter's names, as `totals` gives them; muzzled: no registration latencies yet."""
+    def flush(
+        self,
+        totals: Mapping[str, int],
+        taken: Taken,
+        registrations_ms: Histogram,
+        *,
+        muzzled: bool,
+        meters: "Mapping[str, Meter]" = MappingProxyType({}),
+    ) -> None:
+        """totals: counters by gorouter's names, as `totals` gives them; muzzled: no registration latencies yet;
+        meters: as the data plane gives them."""
         for name in dict.fromkeys((*ALWAYS, *totals)):
             total = totals.get(name, 0)
             delta = max(total - self._sent.get(name, 0), 0)
@@ -150,15 +167,18 @@ class Batch:
             self._mean("latency", taken.whole.requests, taken.whole.sum_ns / 1e6)
             for component, flow in taken.components.items():
                 self._mean(f"latency.{component}", flow.requests, flow.sum_ns / 1e6)
-        count = sum(registrations_ms.counts)
-        self._mean("route_registration_latency", count, registrations_ms.total, send=not muzzled)
+        for name, key, unit_ns, unit in MEASURED:
+            if key in meters:
+                self._mean(name, sum(meters[key]["counts"]), meters[key]["sum_ns"] / unit_ns, unit)
+        self._mean("route_registration_latency", registrations_ms.count, registrations_ms.total, send=not muzzled)
 
-    def _mean(self, name: str, count: int, total_ms: float, *, send: bool = True) -> None:
+    def _mean(self, name: str, count: int, total: float, unit: str = "ms", *, send: bool = True) -> None:
         last_count, last_total = self._means.get(name, (0, 0.0))
-        self._means[name] = (count, total_ms)
+        self._means[name] = (count, total)
         if count > last_count and send:
-            # gorouter: whole milliseconds
-            self._sender.value(name, float(int((total_ms - last_total) / (count - last_count))), "ms")
+            mean = (total - last_total) / (count - last_count)
+            # gorouter: whole milliseconds, but for its own time
+            self._sender.value(name, mean if name == "gorouter_time" else float(int(mean)), unit)
 
 
 def totals(

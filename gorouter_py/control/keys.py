@@ -112,11 +112,9 @@ class Logging:
 
 @dataclass
 class Meters:
-    route_lookup_time_histogram_buckets: list[float] = later(
-        [10000.0 * n for n in range(1, 11)], "not measured for Prometheus yet"
-    )
-    gorouter_time_histogram_buckets: list[float] = later(
-        [1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 50.0, 100.0, 500.0, 1000.0], "not measured for Prometheus yet"
+    route_lookup_time_histogram_buckets: list[float] = key([10000.0 * n for n in range(1, 11)], "in ns, at most 64")
+    gorouter_time_histogram_buckets: list[float] = key(
+        [1.0, 2.0, 4.0, 6.0, 8.0, 10.0, 20.0, 40.0, 50.0, 100.0, 500.0, 1000.0], "in seconds, at most 64"
     )
     route_registration_latency_histogram_buckets: list[float] = key(
         [0.1, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0], "in ms"

@@ -7,7 +7,8 @@ One name differs: its `requests` is gorouter_requests_received_total, since goro
 The number of series is bounded by the data plane: routes beyond its cap share the series with route="".
 
 Beside them come gorouter's own names (`_gorouter`), with its labels and units, so that its dashboards go on. Their
-histograms have the configured bounds; what the data plane measured is cumulated at its own bound nearest to each.
+histograms have the configured bounds; those that are kept per route are cumulated at the data plane's own bound nearest
+to each.
 """
 
 import bisect
@@ -46,6 +47,8 @@ class Gorouter:
     dropped_messages: int
     descriptors: Callable[[], int]  # called while rendering: it may take its time
     errors: Mapping[str, int]
+    lookup_ns: Histogram | None = None
+    gorouter_s: Histogram | None = None
     latency_bounds_ms: Sequence[float] = ()  # empty: no latencies
     http_latency_bounds_s: Sequence[float] = ()
 
@@ -134,6 +137,12 @@ def _gorouter(readings: Readings, it: Gorouter) -> Iterator[str]:
         "route_registration_latency", "From the change of an endpoint to its registration here, in milliseconds",
         [({}, histogram.bounds, histogram.counts, histogram.total)],
     )  # fmt: skip
+    for name, text, measured in (
+        ("route_lookup_time", "From request head to the choice of an instance, in nanoseconds", it.lookup_ns),
+        ("gorouter_time", "What the router itself took of a request, in seconds", it.gorouter_s),
+    ):
+        if measured is not None:
+            yield from _histograms(name, text, [({}, measured.bounds, measured.counts, measured.total)])
     if it.latency_bounds_ms:
         flows = {"": _without(taken.whole, taken.components.values()), **taken.components}
         yield from _histograms(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from gorouter_py.control.messages import Registration
 
 if TYPE_CHECKING:
-    from gorouter_py._fastpath import Series
+    from gorouter_py._fastpath import Meter, Series
 
 STATUS_GROUPS: Final = ("2xx", "3xx", "4xx", "5xx", "xxx")
 ACTIONS: Final = ("added", "updated", "unmodified")
@@ -123,6 +123,18 @@ class Histogram:
     def __post_init__(self) -> None:
         self.bounds = sorted(set(self.bounds))
         self.counts = [0] * (len(self.bounds) + 1)
+
+    @classmethod
+    def measured(cls, meter: "Meter", unit_ns: int) -> "Histogram":
+        """What the data plane measured, in other units."""
+        made = cls([bound / unit_ns for bound in meter["bounds_ns"]])
+        made.counts = list(meter["counts"])
+        made.total = meter["sum_ns"] / unit_ns
+        return made
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
 
     def observe(self, value: float) -> None:
         self.counts[bisect.bisect_left(self.bounds, value)] += 1

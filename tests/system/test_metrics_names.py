@@ -18,7 +18,8 @@ from tests.system.harness import Backend, NatsServer, Router, free_ports, until
 # The names of the newest gorouter that show without traffic of a special kind.
 NAMES = {
     "registry_message": "counter", "unregistry_message": "counter", "routes_pruned": "counter",
-    "total_routes": "gauge", "ms_since_last_registry_update": "gauge", "route_registration_latency": "histogram",
+    "total_routes": "gauge", "ms_since_last_registry_update": "gauge", "gorouter_time": "histogram",
+    "route_lookup_time": "histogram", "route_registration_latency": "histogram",
     "total_requests": "counter", "rejected_requests": "counter", "bad_gateways": "counter",
     "empty_content_length_header": "counter", "backend_invalid_id": "counter", "backend_invalid_tls_cert": "counter",
     "backend_tls_handshake_failed": "counter", "backend_exhausted_conns": "counter", "websocket_upgrades": "counter",
@@ -86,7 +87,11 @@ def watched(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
                 "cert_path": str(certificates / "server.pem"),
                 "key_path": str(certificates / "server.key"),
                 "ca_path": str(certificates / "ca.pem"),
-                "meters": {"routing_response_latency_histogram_buckets": [1, 10, 60000]},
+                "meters": {
+                    "routing_response_latency_histogram_buckets": [1, 10, 60000],
+                    "route_lookup_time_histogram_buckets": [60000000000],
+                    "gorouter_time_histogram_buckets": [60],
+                },
             },
             "per_app_prometheus_http_metrics_reporting": True,
             "prune_stale_droplets_interval": "1s",
@@ -142,7 +147,8 @@ def test_the_names_of_gorouter(watched: tuple[Router, NatsServer, Agent], certif
         'latency_bucket{component="dea-7",le="60000"} 1', 'latency_bucket{component="dea-7",le="+Inf"} 1',
         'http_latency_seconds_count{source_id="guid-1"} 1',
         'http_latency_seconds_bucket{source_id="guid-1",le="25.6"} 1',
-        'route_registration_latency_bucket{le="+Inf"} 1', 'promhttp_metric_handler_errors_total{cause="gathering"} 0',
+        'route_registration_latency_bucket{le="+Inf"} 1',
+        'gorouter_time_bucket{le="60"} 2', 'promhttp_metric_handler_errors_total{cause="gathering"} 0',
     ):  # fmt: skip
         assert line in lines, "\n".join(lines)
     # dropsonde: the same in differences
@@ -161,12 +167,14 @@ def test_values_for_the_agent(watched: tuple[Router, NatsServer, Agent]) -> None
     units = {
         "uptime": "seconds", "file_descriptors": "file", "buffered_messages": "message",
         "total_dropped_messages": "message", "total_routes": "", "ms_since_last_registry_update": "ms",
+        "route_lookup_time": "ns", "latency": "ms", "latency.dea-7": "ms", "route_registration_latency": "ms",
     }  # fmt: skip
     until(lambda: units.keys() <= agent.values.keys())
     for name, unit in units.items():
         assert {each[1] for each in agent.values[name]} == {unit}
     assert all(value.is_integer() for name in units for value, _ in agent.values[name])
     assert agent.values["file_descriptors"][0][0] > 5
+    assert agent.values["gorouter_time"][0][1] == "ms"
 
 
 def test_a_client_certificate_is_wanted(watched: tuple[Router, NatsServer, Agent], certificates: Path) -> None:

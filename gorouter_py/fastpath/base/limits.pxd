@@ -34,6 +34,7 @@ cdef enum:
     LINGER_BYTES = 262144       # unread request bytes swallowed after an early answer
     SERIES_MAX = 2048           # routes with a series of their own; the rest share one
     HIST_BUCKETS = 96           # log-linear latency buckets: four an octave from 64 us to 15 minutes
+    METER_BOUNDS_MAX = 64       # bounds of a histogram that the operator gives
     POOL_OPTIONS_MAX = 1024     # different combinations of balancing options among all routes
     COOKIE_NAMES_MAX = 16       # names in sticky_session_cookie_names
     RETIRED_MAX = 1048576       # table objects waiting for a worker that does not move: publishing pauses (24 MiB of notes)

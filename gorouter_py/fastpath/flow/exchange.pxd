@@ -77,6 +77,8 @@ cdef inline void end(Exchange *x, bint clean) noexcept nogil:
     logline.emit(w, x, now)
     if x.ep != NULL:
         series.observe(w, x.ep.pool, x.status, now - x.began_ns)
+        if w.shared.cfg.meter:
+            tap.measure(&w.gorouter_time, &w.shared.cfg.gorouter_bounds, logline.own_time(x, now))
     x.down.ops.done(x.down, clean)
     destroy(x)
 
@@ -184,6 +186,9 @@ cdef inline void attempt(Exchange *x, int care) noexcept nogil:
     cdef int code = 0, before = x.fault
     while True:
         e = choice.choose(x)
+        x.tried_ns = clock.mono_ns()
+        if x.attempts == 0 and w.shared.cfg.meter:
+            tap.measure(&w.lookup_time, &w.shared.cfg.lookup_bounds, x.tried_ns - x.began_ns)
         if e == NULL:
             if x.fault == fault.NO_ENDPOINT_LEFT:
                 report.selection(x)
@@ -201,7 +206,6 @@ cdef inline void attempt(Exchange *x, int care) noexcept nogil:
         tap.inc(&w.counters.attempts)
         if x.attempts > 1:
             tap.inc(&w.counters.retries)
-        x.tried_ns = clock.mono_ns()
         x.dialed_ns = 0
         if x.up_began_ns == 0:
             x.up_began_ns = x.tried_ns

@@ -251,12 +251,21 @@ cdef inline Span sent_value(const Exchange *x, const NamedText *t) noexcept nogi
             return heads.value(h, &h.fields[i])
     return span.make(NULL, 0)
 
+# From the first attempt to the end of the answer.
+cdef inline u64 time_away(const Exchange *x) noexcept nogil:
+    return x.up_ended_ns - x.up_began_ns if x.up_ended_ns > x.up_began_ns else 0
+
+# The rest: what the router itself took.
+# gorouter: 0 when no endpoint was chosen
+cdef inline u64 own_time(const Exchange *x, u64 ended_ns) noexcept nogil:
+    cdef u64 total = ended_ns - x.began_ns
+    cdef u64 away = time_away(x)
+    return total - away if x.ep != NULL and total > away else 0
+
 cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
     cdef Settings *cfg = &w.shared.cfg
     cdef const Head *h = &x.req
     cdef char *p = w.scratch
-    cdef u64 total = ended_ns - x.began_ns
-    cdef u64 away = x.up_ended_ns - x.up_began_ns if x.up_ended_ns > x.up_began_ns else 0
     cdef Span host = heads.host(h)
     cdef Span v
     cdef u32 i
@@ -288,10 +297,9 @@ cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
     p = fmt.put(p, b" vcap_request_id:", 17)
     p = quoted(p, span.make(x.request_id, fmt.UUID_LEN))
     p = fmt.put(p, b" response_time:", 15)
-    p = fmt.seconds(p, total)
+    p = fmt.seconds(p, ended_ns - x.began_ns)
     p = fmt.put(p, b" gorouter_time:", 15)
-    # gorouter: 0 when no endpoint was chosen
-    p = fmt.seconds(p, total - away if x.ep != NULL and total > away else 0)
+    p = fmt.seconds(p, own_time(x, ended_ns))
     p = fmt.put(p, b" app_id:", 8)
     p = quoted(p, endpoint.app_id(x.ep) if x.ep != NULL else span.make(NULL, 0))
     p = fmt.put(p, b" app_index:", 11)
@@ -299,7 +307,7 @@ cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
     p = fmt.put(p, b" instance_id:", 13)
     p = quoted(p, endpoint.instance_id(x.ep) if x.ep != NULL else span.make(NULL, 0))
     for i in range(cfg.n_log_fields):
-        p = extra_field(p, x, cfg.log_fields[i], away)
+        p = extra_field(p, x, cfg.log_fields[i], time_away(x))
     p = fmt.put(p, b" x_cf_routererror:", 18)
     if x.fault and fault.row(x.fault).what != NULL:
         p[0] = c'"'

@@ -13,7 +13,7 @@ from gorouter_py.fastpath.route.table cimport Table
 from gorouter_py.fastpath.route.balance cimport Pick
 from gorouter_py.fastpath.net.timers cimport Timer, Wheel
 from gorouter_py.fastpath.net.pool cimport Idle, IdlePool
-from gorouter_py.fastpath.net.tap cimport Counters, EventRing, LogRing, Series
+from gorouter_py.fastpath.net.tap cimport Bounds, Counters, EventRing, LogRing, Meter, Series
 from gorouter_py.fastpath.flow.stream cimport Stream, StreamEvents, StreamOps
 
 cdef struct CookieName:
@@ -106,6 +106,7 @@ cdef struct Settings:       # meaning and defaults: _fastpath.pyi
     bint enable_zipkin
     bint enable_w3c
     u8 redact_query         # a Redact
+    bint meter              # lookups and the router's own time
     u32 max_request_header_bytes    # gorouter's formula; 0 = no bound but head_bytes_max
     u32 max_request_headers         # 0 = no bound
     u32 max_response_header_bytes
@@ -131,6 +132,8 @@ cdef struct Settings:       # meaning and defaults: _fastpath.pyi
     CookieName sticky[limits.COOKIE_NAMES_MAX]
     u32 health_agent_n
     char health_agent[256]
+    Bounds lookup_bounds
+    Bounds gorouter_bounds
 
 cdef struct Shared:
     u32 log_level           # atomic: lowest level of the component log, 0 debug to 3 error
@@ -317,6 +320,8 @@ cdef struct Worker:
     LogRing log
     EventRing events
     Series *series[limits.SERIES_MAX]       # atomic pointers
+    Meter lookup_time
+    Meter gorouter_time
     Conn *todo_first
     Conn *todo_last
     Conn *graves            # closed this turn

@@ -63,6 +63,23 @@ cdef inline void observe(Series *s, u32 status, u64 ns) noexcept nogil:
     dp.bump64(&s.sum_ns, ns)
     dp.bump64(&s.buckets[bucket_of(ns)], 1)
 
+# ---- histogram with the operator's own bounds, of a worker as a whole ---------------------------------------------
+
+cdef struct Bounds:
+    u32 n
+    u64 ns[limits.METER_BOUNDS_MAX]     # upper, inclusive, ascending
+
+cdef struct Meter:
+    u64 sum_ns
+    u64 counts[limits.METER_BOUNDS_MAX + 1]     # the last is beyond all bounds
+
+cdef inline void measure(Meter *m, const Bounds *b, u64 ns) noexcept nogil:
+    cdef u32 i = 0
+    while i < b.n and ns > b.ns[i]:
+        i += 1
+    dp.bump64(&m.counts[i], 1)
+    dp.bump64(&m.sum_ns, ns)
+
 # ---- access-log ring: whole lines, one producer (worker), one consumer (logger) ---------------------------------
 
 cdef struct LogRing:

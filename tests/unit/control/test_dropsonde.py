@@ -1,6 +1,7 @@
 """Envelopes as the public protocol describes them, read back by protobuf; batches of counters; the socket."""
 
 import socket
+from typing import Any
 
 import pytest
 
@@ -81,6 +82,28 @@ def test_without_latencies() -> None:
     sent = Sent()
     dropsonde.Batch(sent, latencies=False).flush({}, taken(4, 10.0), Histogram([1.0]), muzzled=False)
     assert sent.values == {}
+
+
+def test_what_the_data_plane_measured() -> None:
+    sent = Sent()
+    batch = dropsonde.Batch(sent, latencies=False)
+
+    def flush(count: int, lookup_ns: int, own_ns: int) -> None:
+        sent.clear()
+        meters: Any = {
+            "lookup_time": {"bounds_ns": (1,), "counts": (count, 0), "sum_ns": lookup_ns},
+            "gorouter_time": {"bounds_ns": (), "counts": (count,), "sum_ns": own_ns},
+        }
+        batch.flush({}, taken(0, 0), Histogram([1.0]), muzzled=False, meters=meters)
+
+    flush(0, 0, 0)
+    assert sent.values == {}
+    flush(4, 4 * 1_500, 4 * 250_000)
+    assert sent.values == {"route_lookup_time": (1500.0, "ns"), "gorouter_time": (0.25, "ms")}
+    flush(4, 4 * 1_500, 4 * 250_000)
+    assert sent.values == {}
+    flush(6, 4 * 1_500 + 2 * 700, 4 * 250_000 + 1)
+    assert sent.values["route_lookup_time"] == (700.0, "ns")
 
 
 def test_names_of_totals() -> None:

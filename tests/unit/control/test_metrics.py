@@ -1,5 +1,7 @@
 """Prometheus text: names, labels, cumulated buckets; read back with the parser of prometheus_client."""
 
+from typing import Any
+
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -110,6 +112,20 @@ def test_plain_numbers_of_gorouter() -> None:
     assert "# TYPE total_routes gauge" in lines
     assert "registry_message" not in text  # Go shows no family without samples
     assert "latency_count" not in text.replace("route_registration_latency_count", "")
+
+
+def test_measured_histograms_have_the_configured_bounds() -> None:
+    meter: Any = {"bounds_ns": (5_000, 2_000_000_000), "counts": (1, 2, 3), "sum_ns": 7_000_000_500}
+    text = metrics.render(
+        gorouter(lookup_ns=Histogram.measured(meter, 1), gorouter_s=Histogram.measured(meter, 10**9))
+    ).decode()
+    for line in (
+        "# TYPE route_lookup_time histogram", 'route_lookup_time_bucket{le="5000"} 1',
+        'route_lookup_time_bucket{le="2000000000"} 3', 'route_lookup_time_bucket{le="+Inf"} 6',
+        "route_lookup_time_sum 7000000500", "route_lookup_time_count 6",
+        'gorouter_time_bucket{le="5e-06"} 1', 'gorouter_time_bucket{le="2"} 3', "gorouter_time_sum 7.0000005",
+    ):  # fmt: skip
+        assert line in text.splitlines(), line
 
 
 def test_numbers_by_component() -> None:
