@@ -223,7 +223,7 @@ def test_a_cold_start_serves_the_snapshot_while_nats_is_away(backend: Backend, t
     with Router(*flags) as router:
         assert router.get("a.test", "/ctx/x") == (200, b"hello")
         assert list(router.routes()) == ["a.test/ctx"]
-        assert router.said("snapshot-loaded")[0]["data"]["stale"] == 1
+        assert router.saw("snapshot-loaded")["data"]["stale"] == 1
         assert router.stop() == 0
     assert [entry.uri for entry in entries_of(file)] == ["A.test/Ctx"]
 
@@ -248,7 +248,7 @@ def test_a_corrupt_snapshot_is_put_aside(backend: Backend, tmp_path: Path) -> No
     file.write_bytes(b"not a snapshot")
     with Router("--route", f"a.test=127.0.0.1:{backend.port}", "--snapshot", str(file)) as router:
         assert router.serves("a.test", b"hello")
-        assert router.said("snapshot-corrupt")[0]["data"]["kept_as"] == f"{file}.corrupt"
+        assert router.saw("snapshot-corrupt")["data"]["kept_as"] == f"{file}.corrupt"
     assert Path(f"{file}.corrupt").read_bytes() == b"not a snapshot"
 
 

@@ -44,6 +44,7 @@ def test_routes_of_other_segments_are_as_good_as_unknown(
         for segment in ("", "is1", "is3", "is2"):  # the last one is taken in every mode
             nats_server.register(f"{segment or 'shared'}.test", backend.port, isolation_segment=segment)
         until(lambda: router.serves("is2.test", b"hello"))
+        router.saw("endpoint-registered", len(taken))  # a line may be on its way
         assert {line["data"]["uri"] for line in router.said("endpoint-registered")} == taken
         assert router.get("is3.test")[0] == (200 if mode == "all" else 404)
         nats_server.unregister("is1.test", backend.port, isolation_segment="is3")  # not ours to withdraw
@@ -74,7 +75,7 @@ def test_an_emptied_route_answers_503_for_its_time_and_then_is_gone(
         nats_server, tmp_path, empty_pool_response_code_503=True, empty_pool_timeout="1500ms",
         prune_stale_droplets_interval="50ms", droplet_stale_threshold="60s", max_request_header_bytes=(1 << 20) + 1,
     ) as router:  # fmt: skip
-        assert router.said("innefectual-max-header-bytes-value")
+        assert router.saw("innefectual-max-header-bytes-value")
         nats_server.register("empty.test", backend.port)
         until(lambda: router.serves("empty.test", b"hello"))
         nats_server.unregister("empty.test", backend.port)
