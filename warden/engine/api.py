@@ -15,6 +15,8 @@ from typing import Protocol
 
 from gorouter_py.component import Logger
 
+UNLIMITED = (1 << 64) - 1
+
 
 class EngineError(Exception):
     """Something an engine could not do; the text is what the client sees."""
@@ -147,7 +149,8 @@ class Engine(Protocol):
         """The program that runs /bin/bash as `user` in the container; script on stdin, its exit status the job's.
 
         It writes its own or the shell's pid (as seen by the host) to pid_file: the process a kill of the job aims at.
-        rlimits: names of ResourceLimits ("nofile") to soft = hard."""
+        A shell that a signal ended counts as 255 (a shell whose child was killed says 128 + n itself). rlimits: the
+        names of ResourceLimits ("nofile", all 15) to soft = hard, UNLIMITED for infinity."""
 
     async def stop(self, spec: Spec, kill: bool) -> None:
         """TERM to all processes but init each second, KILL after 10 s (kill: at once); returns when init is alone."""
