@@ -1,0 +1,218 @@
+"""Jobs as the server sees them: one script each, its output so far, and its exit status in the end.
+
+A job runs under a supervisor of its own (`warden.supervisor`), which outlives the server. `spawn` starts one, `adopt`
+finds one again after a restart. What it writes is held here, up to a limit; over it the job is killed.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gorouter_py.component import Logger
+from warden import supervisor
+from warden.errors import WardenError
+
+OVER_LIMIT = "command exceeded maximum output"
+_NAMES = {supervisor.STDOUT: "stdout", supervisor.STDERR: "stderr"}
+_CURSORS = "cursors"
+_START_S = 30.0  # a supervisor that says nothing for so long has failed
+_PROGRAM = [sys.executable, "-I", "-S", supervisor.__file__]
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """limit: bytes of both outputs together. sink: also gets each piece of output, as ("stdout", data)."""
+
+    discard: bool = False
+    log_tag: str | None = None
+    limit: int = 10 << 20
+    sink: Callable[[str, bytes], None] | None = None
+
+
+@dataclass(eq=False)
+class Job:
+    """One script. Output is kept in pieces in the order of their arrival, so that a late streamer sees all."""
+
+    job_id: int
+    folder: Path  # pid, socket, cursors, status
+    options: JobOptions
+    log: Logger
+    supervisor_pid: int = 0
+    exit_status: int | None = None
+    exceeded: bool = False
+    on_exceeded: Callable[[], None] = lambda: None
+    on_end: Callable[[], None] = lambda: None
+    _pieces: list[tuple[str, bytes]] = field(default_factory=list)
+    _size: int = 0
+    _offsets: dict[int, int] = field(default_factory=lambda: {supervisor.STDOUT: 0, supervisor.STDERR: 0})
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    _ended: asyncio.Event = field(default_factory=asyncio.Event)
+    _writer: asyncio.StreamWriter | None = None
+    _task: asyncio.Task[None] | None = None
+
+    # -- what requests ask of it ----------------------------------------------------------------------------
+
+    @property
+    def ended(self) -> bool:
+        return self._ended.is_set()
+
+    async def wait(self) -> int:
+        """The exit status, when there is one."""
+        await self._ended.wait()
+        assert self.exit_status is not None
+        return self.exit_status
+
+    def output(self, name: str) -> bytes:
+        """All of "stdout" or "stderr" so far."""
+        return b"".join(data for of, data in self._pieces if of == name)
+
+    async def pieces(self) -> AsyncIterator[tuple[str, bytes]]:
+        """What was written, from the beginning, and then what is, until the job has ended."""
+        at = 0
+        while True:
+            while at < len(self._pieces):
+                yield self._pieces[at]
+                at += 1
+            if self.ended:
+                return
+            changed = self._changed
+            await changed.wait()
+
+    def kill(self) -> None:
+        self._say(b"K")
+
+    async def detach(self) -> None:
+        """Leaves the job to its supervisor and notes how far it was read: the server goes, the job stays."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if not self.ended:
+            cursors = supervisor.HELLO.pack(self._offsets[supervisor.STDOUT], self._offsets[supervisor.STDERR])
+            (self.folder / _CURSORS).write_bytes(cursors)
+
+    def abandon(self) -> None:
+        """Ends job and supervisor, whatever they do: the container goes."""
+        self._say(b"Q")
+        if self._task is not None and not self.ended:
+            self._task.cancel()
+        self._end(supervisor.KILLED)
+
+    # -- the supervisor ---------------------------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """Listens to the supervisor, from the noted cursors on. OSError if nobody is there."""
+        with contextlib.suppress(OSError):
+            cursors = (self.folder / _CURSORS).read_bytes()
+            if len(cursors) == supervisor.HELLO.size:
+                out, err = supervisor.HELLO.unpack(cursors)
+                self._offsets = {supervisor.STDOUT: out, supervisor.STDERR: err}
+        folder = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:  # by descriptor: the name of a socket holds 107 bytes, that of a depot may be longer
+            client = socket.socket(socket.AF_UNIX)
+            client.setblocking(False)
+            try:
+                await asyncio.get_running_loop().sock_connect(client, f"/proc/self/fd/{folder}/{supervisor.SOCKET}")
+            except BaseException:
+                client.close()
+                raise
+        finally:
+            os.close(folder)
+        reader, self._writer = await asyncio.open_connection(sock=client)
+        offsets = self._offsets
+        self._writer.write(supervisor.HELLO.pack(offsets[supervisor.STDOUT], offsets[supervisor.STDERR]))
+        self._task = asyncio.create_task(self._listen(reader), name=f"job {self.job_id}")
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        try:
+            while True:
+                kind, offset, length = supervisor.FRAME.unpack(await reader.readexactly(supervisor.FRAME.size))
+                if kind == supervisor.EXIT:
+                    self._say(b"A")
+                    self._end(offset)
+                    return
+                self._take(kind, offset, await reader.readexactly(length))
+        except (asyncio.IncompleteReadError, OSError):
+            # The supervisor was killed. The status may have been written before.
+            self.log.warn("job lost its supervisor", job_id=self.job_id, supervisor=self.supervisor_pid)
+            self._end(self._written_status())
+        finally:
+            if self._writer is not None:
+                self._writer.close()
+
+    def _take(self, kind: int, offset: int, data: bytes) -> None:
+        self._offsets[kind] = offset + len(data)
+        name = _NAMES[kind]
+        if self.options.sink is not None:
+            self.options.sink(name, data)
+        if self.options.discard or self.exceeded:
+            return
+        room = self.options.limit - self._size
+        if len(data) > room:
+            data = data[:room]
+            self.exceeded = True
+            self.log.warn(OVER_LIMIT, job_id=self.job_id, limit=self.options.limit)
+            self.kill()
+            self.on_exceeded()
+        self._size += len(data)
+        if data:
+            self._pieces.append((name, data))
+            self._wake()
+
+    def _end(self, status: int) -> None:
+        if self.ended:
+            return
+        self.exit_status = supervisor.KILLED if self.exceeded else status
+        self._ended.set()
+        self._wake()
+        self.on_end()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def _say(self, command: bytes) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(command)
+
+    def _written_status(self) -> int:
+        try:
+            return int((self.folder / supervisor.STATUS).read_text())
+        except (OSError, ValueError):
+            return supervisor.KILLED
+
+    async def adopt(self) -> None:
+        """After a restart: listens again, or ends with the status that was written, or as killed."""
+        try:
+            await self.connect()
+        except OSError:
+            self._end(self._written_status())
+
+
+async def spawn(job: Job, argv: list[str], script: bytes) -> None:
+    """Starts a supervisor that runs argv with the script as stdin. WardenError if it does not come up."""
+    job.folder.mkdir(parents=True, mode=0o700)
+    descriptor = os.memfd_create("script", os.MFD_CLOEXEC)
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as stream:
+            stream.write(script)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        process = await asyncio.create_subprocess_exec(
+            *_PROGRAM, str(job.folder / "pid"), *argv, cwd=job.folder, start_new_session=True,
+            stdin=descriptor, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+    finally:
+        os.close(descriptor)
+    try:
+        said, reason = await asyncio.wait_for(process.communicate(), _START_S)
+        if not said.startswith(b"ready "):
+            raise OSError(reason.decode(errors="replace").strip() or f"status {process.returncode}")
+        job.supervisor_pid = int(said.split()[1])
+        await job.connect()
+    except (TimeoutError, OSError) as error:
+        job.log.error("supervisor did not start", job_id=job.job_id, reason=str(error))
+        raise WardenError("iomux-spawn failed") from error
