@@ -7,6 +7,7 @@ finds one again after a restart. What it writes is held here, up to a limit; ove
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -26,7 +27,8 @@ _PROGRAM = [sys.executable, "-I", "-S", supervisor.__file__]
 
 @dataclass(frozen=True)
 class JobOptions:
-    """limit: bytes of both outputs together. sink: also gets each piece of output, as ("stdout", data)."""
+    """limit: bytes of both outputs together. sink: also gets each piece of output, as
+    ("stdout", data), and none at the end."""
 
     discard: bool = False
     log_tag: str | None = None
@@ -102,6 +104,10 @@ class Job:
             self._task.cancel()
         self._end(supervisor.KILLED)
 
+    def remove(self) -> None:
+        """Its folder goes."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
     # -- the supervisor ---------------------------------------------------------------------------------------
 
     async def connect(self) -> None:
@@ -166,6 +172,9 @@ class Job:
     def _end(self, status: int) -> None:
         if self.ended:
             return
+        if self.options.sink is not None:
+            for name in _NAMES.values():
+                self.options.sink(name, b"")
         self.exit_status = supervisor.KILLED if self.exceeded else status
         self._ended.set()
         self._wake()
@@ -185,8 +194,11 @@ class Job:
         except (OSError, ValueError):
             return supervisor.KILLED
 
-    async def adopt(self) -> None:
-        """After a restart: listens again, or ends with the status that was written, or as killed."""
+    async def adopt(self, status: int | None) -> None:
+        """After a restart: listens again. One that had ended keeps its status and has lost its output."""
+        if status is not None:
+            self._end(status)
+            return
         try:
             await self.connect()
         except OSError:

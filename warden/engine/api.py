@@ -6,6 +6,12 @@ constructed as `Engine(settings, log)` by `warden.app`, inside the running event
 Rules for an engine: no method blocks the event loop. A method that fails raises EngineError, whose text reaches the
 client of the API. `create` cleans up after itself when it fails; `destroy` also removes what is half made. All calls
 for one container come one after the other, except `info`, `read_limits` and `copy_out`, which may come at any time.
+`destroy` may come for a container of an earlier server of which nothing is known but the id: then handle is the id, uid
+0 and the addresses are "".
+
+Beside the engines, the commands call `warden.doctor.report(settings) -> int`, which prints what the machine lacks and
+gives the exit status, and `warden.engine.rootfs.build(path, minimal) -> None`, which makes a root file system in a
+folder (minimal: of the host's own /usr) and raises EngineError.
 """
 
 from collections.abc import Callable, Mapping, Sequence
