@@ -203,3 +203,60 @@ def test_the_router_imports_no_service() -> None:
         if imported.split(".")[0] in SERVICES
     ]
     assert not breaches, "\n".join(breaches)
+
+
+# -- warden -----------------------------------------------------------------------------------------------------
+
+# Its modules in ranks: each may import what is in lower ranks, and of the router the shared component alone.
+WARDEN_RANKS = (
+    {"errors", "supervisor", "protocol", "engine", "syslog"},
+    {"client", "state", "pools", "jobs", "limits", "doctor"},
+    {"config", "snapshot"},
+    {"container"},
+    {"manager"},
+    {"commands"},
+    {"server"},
+    {"app"},
+    {"demo"},
+    {"cli"},
+    {"__main__"},
+)
+WARDEN_HOMES = {
+    "click": {"cli"},
+    "yaml": set[str](),
+    "google": {"protocol"},
+    "grpc_tools": {"protocol"},
+    "pyroute2": {"engine", "doctor"},
+}
+
+
+def warden_files() -> list[Path]:
+    found = [path for path in files(".py", under=("warden",)) if path.is_relative_to(ROOT / "warden")]
+    return [path for path in found if path != ROOT / "warden" / "__init__.py" and not path.stem.endswith("_pb2")]
+
+
+@pytest.mark.parametrize("path", warden_files(), ids=name)
+def test_warden_is_built_in_ranks(path: Path) -> None:
+    mine = path.relative_to(ROOT / "warden").parts[0].removesuffix(".py")
+    lower: set[str] = set()
+    for rank in WARDEN_RANKS:
+        if mine in rank:
+            break
+        lower |= rank
+    else:
+        pytest.fail(f"{name(path)} has no rank here")
+    if mine == "client":
+        lower = {"protocol"}  # programs that talk to warden take nothing else of it along
+    breaches = []
+    for number, imported in imports(path):
+        top, _, rest = imported.partition(".")
+        part = rest.partition(".")[0]
+        if (top == "warden" and part and part not in lower | {mine}) or (
+            top == "gorouter_py" and part not in ("", "component")
+        ):
+            breaches.append(f"{name(path)}:{number}: {mine} must not import {imported}")
+        if top in WARDEN_HOMES and mine not in WARDEN_HOMES[top]:
+            breaches.append(f"{name(path)}:{number}: {top} belongs into {' or '.join(sorted(WARDEN_HOMES[top]))}")
+        if top in SERVICES - {"warden"}:
+            breaches.append(f"{name(path)}:{number}: one service does not know another: {imported}")
+    assert not breaches, "\n".join(breaches)
