@@ -59,19 +59,24 @@ class BlockingClient:
 
     def call(self, request: Any) -> Any:
         """The reply to a request (not to a StreamRequest). WardenError if the server refuses it."""
+        self.send(request)
+        return self.receive()
+
+    def send(self, request: Any) -> None:
+        """Half of a call: several can be sent before the first reply is received."""
         self._socket.sendall(encode(request))
-        return self._reply()
 
     def stream(self, handle: str, job_id: int) -> Iterator[pb.StreamResponse]:
         """What a job writes, piece by piece; the last reply has no name, but the exit status."""
-        self._socket.sendall(encode(pb.StreamRequest(handle=handle, job_id=job_id)))
+        self.send(pb.StreamRequest(handle=handle, job_id=job_id))
         while True:
-            reply = self._reply()
+            reply = self.receive()
             yield reply
             if _is_last(reply):
                 return
 
-    def _reply(self) -> Any:
+    def receive(self) -> Any:
+        """The next reply. WardenError if it is a refusal."""
         while not self._replies:
             data = self._socket.recv(_READ)
             if not data:
