@@ -59,6 +59,7 @@ class Settings(TypedDict, total=False):
     redact_query_params: str  # "none"; of a GET "all" leaves the query out, "hash" shows its SHA-1
     add_response_headers: Sequence[tuple[str, str]]  # (); (name, value) that answers without that name get
     remove_response_headers: Sequence[str]  # ()
+    keep_nominated_headers: Sequence[str]  # (); request headers that naming them in Connection does not take away
     extra_headers_to_log: Sequence[str]  # ()
     extra_access_log_fields: Sequence[str]  # (); of LOG_FIELDS; others are ignored
     error_page: Sequence[PageStep]  # (); steps of an HTML page for the router's own errors
@@ -169,6 +170,11 @@ class DataPlane:
         """Puts a new endpoint in the place of an old one of the same route and address; one publication."""
     def remove(self, handle: int, *, keep_empty: bool = False) -> None:
         """Takes an instance out. Its route goes with the last one, unless keep_empty."""
+    def vacate(self, uri: str) -> None:
+        """Leaves a route without an instance, in one step, and makes it if it is missing; its handles are void.
+
+        ValueError if the uri is no route, BlockingIOError as add for a new one.
+        """
     def drop_empty(self, uri: str) -> bool:
         """Removes a route that has no instance; False if it has one or is unknown."""
     def endpoint_serial(self, handle: int) -> int: ...

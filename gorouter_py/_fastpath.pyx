@@ -242,6 +242,18 @@ cdef class DataPlane:
                     endpoint.unref(e)       # mailbox full: the worker sees e.dead when it next touches it
         endpoint.unref(e)
 
+    def vacate(self, str uri):
+        cdef bytes key = uri.encode()
+        cdef EndpointArray *gone = NULL
+        cdef int code = table.vacate(&self.g.table, key, len(key), &gone)
+        cdef u32 i
+        if code < 0:
+            raise route_error(code, uri)
+        if gone != NULL:
+            for i in range(gone.n):
+                self._let_go(gone.items[i])
+            free(gone)
+
     def drop_empty(self, str uri):
         cdef bytes key = uri.encode()
         cdef int code = table.drop_empty(&self.g.table, key, len(key))

@@ -42,6 +42,7 @@ DEFAULTS = {
     "redact_query_params": "none",
     "add_response_headers": (),
     "remove_response_headers": (),
+    "keep_nominated_headers": (),
     "extra_headers_to_log": (),
     "extra_access_log_fields": (),
     "error_page": (),
@@ -196,6 +197,7 @@ cdef void fill_headers(Settings *c, dict s, list keep):
     c.max_response_headers = s["max_response_headers"]
     c.n_add = fill_texts(c.add, [(n, f"{n}: {v}\r\n") for n, v in s["add_response_headers"]], keep)
     c.n_remove = fill_texts(c.remove, [(n, "") for n in s["remove_response_headers"]], keep)
+    c.n_keep = fill_texts(c.keep, [(n, "") for n in s["keep_nominated_headers"]], keep)
     c.n_log_headers = fill_texts(c.log_headers, [(n, n.replace("-", "_")) for n in list(logged)[:NAMES_MAX]], keep)
     c.n_log_fields = len(s["extra_access_log_fields"])
     for i, field in enumerate(s["extra_access_log_fields"]):

@@ -288,7 +288,7 @@ class Config:
     )
     force_forwarded_proto_https: bool = key(False)
     sanitize_forwarded_proto: bool = key(False)
-    hop_by_hop_headers_to_filter: list[str] = later([], "no filter list yet")
+    hop_by_hop_headers_to_filter: list[str] = key([], "request headers that Connection cannot take away")
     isolation_segments: list[str] = key([])
     routing_table_sharding_mode: str = key("all", choices=("all", "segments", "shared-and-segments"))
     load_balancer_healthy_threshold: Seconds = later(0.0, PARSED_ONLY)

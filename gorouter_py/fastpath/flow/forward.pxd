@@ -37,12 +37,21 @@ cdef inline bint is_protected(Span name, u32 id) noexcept nogil:
             or starts(name, b"x-cf-", 5) or starts(name, b"x-b3", 4) or starts(name, b"b3", 2)
             or starts(name, b"trace", 5))
 
-cdef inline void drop_nominated(Head *h) noexcept nogil:
+# gorouter: what the operator lists in hop_by_hop_headers_to_filter is not dropped either, whoever names it.
+cdef inline bint is_kept(const Settings *cfg, Span name) noexcept nogil:
+    cdef u32 i
+    for i in range(cfg.n_keep):
+        if span.ieq(name, cfg.keep[i].name, cfg.keep[i].name_n):
+            return True
+    return False
+
+# cfg: the request's, NULL for an answer.
+cdef inline void drop_nominated(Head *h, const Settings *cfg) noexcept nogil:
     cdef u32 i
     cdef Span name
     for i in range(h.nfields):
         name = heads.name(h, &h.fields[i])
-        if h1.nominated(h, name) and not is_protected(name, h.fields[i].id):
+        if h1.nominated(h, name) and not is_protected(name, h.fields[i].id) and (cfg == NULL or not is_kept(cfg, name)):
             h.fields[i].drop = 1
 
 # ---- towards the endpoint ----------------------------------------------------------------------------------------
@@ -129,7 +138,7 @@ cdef inline void request(Worker *w, Exchange *x, HeadOut *out, bint close) noexc
             out.n_edits = 1
             swap_host = False
     if h.flags & heads.F_NOMINATES:
-        drop_nominated(h)
+        drop_nominated(h, cfg)
     at = w.scratch
     i = out.n_edits
     at = forwarded_for(x, out, at, w.scratch + FORWARDED_ROOM)
@@ -239,7 +248,7 @@ cdef inline void drop_hop_by_hop(Head *h) noexcept nogil:
             (heads.names[id].flags & heads.HOP) != 0 or id == heads.N_CONTENT_LENGTH
             or id == heads.N_X_CF_PROXY_SIGNATURE)
     if h.flags & heads.F_NOMINATES:
-        drop_nominated(h)
+        drop_nominated(h, NULL)
 
 # An interim answer: its own lines, nothing added.
 cdef inline void interim(Head *h, HeadOut *out) noexcept nogil:

@@ -113,10 +113,12 @@ cdef struct Settings:       # meaning and defaults: _fastpath.pyi
     u32 max_response_headers
     u32 n_add
     u32 n_remove
+    u32 n_keep
     u32 n_log_headers
     u32 n_log_fields
     NamedText add[NAMES_MAX]        # text: the line
     NamedText remove[NAMES_MAX]
+    NamedText keep[NAMES_MAX]       # names that Connection cannot take away
     NamedText log_headers[NAMES_MAX]    # text: the label
     u8 log_fields[8]
     u32 n_page                      # steps of the error page; 0 = plain text

@@ -463,6 +463,48 @@ cdef inline int drop_empty(Table *t, const char *uri, u64 uri_n) noexcept nogil:
     prune(t, p)
     return 1
 
+# Leaves a route without an instance, with one publication, and makes it if it is missing: no request can slip through in
+# between. 0, KEY_*, NO_MEMORY, or, for a new route, AGAIN. *taken: who is out, each with a reference for the caller,
+# who frees the array; NULL if there was nobody.
+cdef inline int vacate(Table *t, const char *uri, u64 uri_n, EndpointArray **taken) noexcept nogil:
+    cdef key.Key k
+    cdef Pool *p
+    cdef EndpointArray *none
+    cdef EndpointArray *out = NULL
+    cdef u32 i
+    cdef int rc = key.parse(&k, uri, uri_n)
+    taken[0] = NULL
+    if rc < 0:
+        return rc
+    p = probe(t.slots, k.text, k.n)
+    if p == NULL or p.array == NULL:
+        if dp.unlikely(t.epoch.waiting >= limits.RETIRED_MAX) and epoch.poll(&t.epoch) >= limits.RETIRED_MAX:
+            return AGAIN
+        p = ensure(t, &k)
+        if p == NULL:
+            return endpoint.NO_MEMORY
+    none = array_new(0)
+    if none != NULL and p.array != NULL and p.array.n:
+        out = array_new(p.array.n)
+        if out == NULL:
+            free(none)
+            none = NULL
+    if none == NULL:
+        if p.array == NULL:
+            prune(t, p)
+        return endpoint.NO_MEMORY
+    if out != NULL:
+        for i in range(out.n):
+            endpoint.ref(p.array.items[i])
+            fill(out, i, p.array.items[i])
+    publish(t, p, none)
+    if out != NULL:
+        for i in range(out.n):
+            dp.store32(&out.items[i].dead, 1)
+            epoch.retire(&t.epoch, out.items[i], drop_endpoint)
+    taken[0] = out
+    return 0
+
 # Published routes, empty ones included. Any thread.
 cdef inline u64 count(Table *t) noexcept nogil:
     return dp.load64(&t.routes)

@@ -64,6 +64,13 @@ class FakeTable:
         assert handle in self.held
         return handle * 10
 
+    def vacate(self, uri: str) -> None:
+        if " " in uri:
+            raise ValueError(f"bad uri {uri!r}")
+        key = route_key(uri)
+        self.held = {handle: held for handle, held in self.held.items() if route_key(held.uri) != key}
+        self.empty.add(key)
+
     def drop_empty(self, uri: str) -> bool:
         known = uri in self.empty
         self.empty.discard(uri)
