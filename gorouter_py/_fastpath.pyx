@@ -516,7 +516,6 @@ ALGORITHMS = {number: name for name, number in BALANCES.items()}
 
 cdef object read_event(const Event *e):
     row = fault.row(e.fault)
-    address = e.addr[:e.addr_len].decode("utf-8", "replace")
     return {
         "kind": EVENT_KINDS[e.kind],
         "at_ns": e.at_ns,
@@ -524,12 +523,12 @@ cdef object read_event(const Event *e):
         "trace_id": e.trace_id[:e.trace_len].decode("ascii"),
         "span_id": e.span_id[:16].decode("ascii"),
         "endpoint": e.endpoint,
-        "address": address,
+        "address": e.addr[:e.addr_len].decode("utf-8", "replace"),
         "attempt": e.attempt,
         "text": e.text[:e.text_len].decode("utf-8", "replace"),
         "algorithm": ALGORITHMS[e.algorithm],
         "fault": row.name.decode(),
-        "error": _error_text(row.what.decode() if row.what != NULL else row.text.decode(), address),
+        "error": _error_text(e.error[:e.error_len] if e.error_len else row.text),
         "retried": bool(e.flags & tap.EF_RETRIED),
         "marked": bool(e.flags & tap.EF_MARKED),
         "connected": bool(e.flags & tap.EF_CONNECTED),
@@ -542,8 +541,8 @@ cdef object read_event(const Event *e):
     }
 
 
-def _error_text(what, address):
-    text = what.replace("%A", address)
+def _error_text(bytes what):
+    text = what.decode("utf-8", "replace")
     return text.removeprefix("endpoint_failure (").removesuffix(")")
 
 

@@ -169,6 +169,19 @@ cdef class RouteTable:
     def forget(self, serial):
         route_endpoint.unref(<Endpoint *><size_t>self.made.pop(serial))
 
+    def vacate(self, bytes uri):
+        """The serials of who was taken out."""
+        cdef EndpointArray *gone = NULL
+        cdef uint32_t i
+        route_check(route_table.vacate(self.t, uri, len(uri), &gone))
+        serials = []
+        if gone != NULL:
+            for i in range(gone.n):
+                serials.append(gone.items[i].serial)
+                route_endpoint.unref(gone.items[i])
+            route_free(gone)
+        return serials
+
     def drop_empty(self, bytes uri):
         return bool(route_check(route_table.drop_empty(self.t, uri, len(uri))))
 
@@ -476,6 +489,7 @@ cdef void route_write_once(RouteStress *s, route_rng.Rng *g) noexcept nogil:
     cdef uint32_t what = <uint32_t>((x >> 24) % 16)
     cdef uint32_t at
     cdef Endpoint *e
+    cdef EndpointArray *gone = NULL
     cdef uint64_t number = (x >> 40) % 60000
     if what < 6 and name.n < ROUTE_EACH:
         e = route_new(s, name.uri, name.uri_n, number)
@@ -484,12 +498,23 @@ cdef void route_write_once(RouteStress *s, route_rng.Rng *g) noexcept nogil:
             return
         name.list[name.n] = e
         name.n += 1
-    elif what < 12 and name.n:
+    elif what < 12 and name.n and (what != 7 or (x >> 60) != 0):
         at = <uint32_t>((x >> 32) % name.n)
         if route_table.remove_endpoint(&s.t, name.list[at], what == 6) < 0:
             route_dp.add64(&s.wrong, 1)
         name.n -= 1
         name.list[at] = name.list[name.n]
+    elif what == 7 and (x >> 60) == 0:
+        if route_table.vacate(&s.t, name.uri, name.uri_n, &gone) < 0:
+            route_dp.add64(&s.wrong, 1)
+            return
+        if (gone.n if gone != NULL else 0) != name.n:
+            route_dp.add64(&s.wrong, 1)
+        name.n = 0
+        if gone != NULL:
+            for at in range(gone.n):
+                route_endpoint.unref(gone.items[at])
+            route_free(gone)
     elif what == 12:
         route_table.drop_empty(&s.t, name.uri, name.uri_n)
     elif what == 13:

@@ -172,6 +172,7 @@ def data_plane_settings(config: Config) -> "Settings":
         "trace_key": config.trace_key,
         "add_response_headers": tuple((each.name, each.value) for each in responses.add_headers_if_not_present),
         "remove_response_headers": tuple(each.name for each in responses.remove_headers),
+        "keep_nominated_headers": tuple(config.hop_by_hop_headers_to_filter),
         "redact_query_params": config.logging.redact_query_params,
         "extra_headers_to_log": tuple(dict.fromkeys(config.extra_headers_to_log)),
         "extra_access_log_fields": _access_log_fields(config),

@@ -171,6 +171,7 @@ def _sizes(config: Config, problem: keys.Report) -> Iterator[Problem]:
             "http_rewrite.responses.add_headers_if_not_present",
             [(each.name, each.value) for each in responses.add_headers_if_not_present],
         ),
+        ("hop_by_hop_headers_to_filter", [(name, "") for name in config.hop_by_hop_headers_to_filter]),
         ("http_rewrite.responses.remove_headers", [(each.name, "") for each in responses.remove_headers]),
     ):
         yield from _headers(path, named, problem)

@@ -102,6 +102,45 @@ def test_malformed_head_is_502(router: MakeRouter, origin: MakeOrigin, name: str
     assert front.counter("bad_gateways") == 2
 
 
+BROKEN = "net/http: HTTP/1.x transport connection broken: "
+TOLD = {  # gorouter: the texts of Go's net/http
+    "garbage": 'malformed HTTP response "garbage"',
+    "ssh": 'malformed HTTP response "SSH-2.0-OpenSSH_9.2"',
+    "quote": 'malformed HTTP response "a\\"\\\\\\x01b"',
+    "status-two-digits": 'malformed HTTP status code "20"',
+    "status-four-digits": 'malformed HTTP status code "2000"',
+    "status-letters": 'malformed HTTP status code "abc"',
+    "status-minus": 'malformed HTTP status code "-20"',
+    "version-2": 'malformed HTTP version "HTTP/2.0"',
+    "version-case": 'malformed HTTP version "http/1.1"',
+    "status-missing": 'malformed HTTP response "HTTP/1.1"',
+    "no-colon": "malformed MIME header",
+    "huge-head": "net/http: server response headers exceeded 1048576 bytes; aborted",
+    "half-head": "unexpected EOF",
+}
+HEADS = {**MALFORMED, "quote": b'a"\\\x01b\r\n\r\n'}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_is_malformed_is_told(router: MakeRouter, origin: MakeOrigin, name: str) -> None:
+    app, front = origin(sends_and_ends(HEADS[name])), router(log=True)
+    front.add(app)
+    error = f"endpoint_failure ({BROKEN}{TOLD[name]})"
+    assert front.get().get("X-Cf-RouterError") == error
+    quoted = error.replace("\\", "\\\\").replace('"', '\\"')
+    assert front.log_lines(1)[0].endswith(f'x_cf_routererror:"{quoted}"')
+    (event,) = front.plane.events()
+    assert event["error"] == BROKEN + TOLD[name]
+
+
+def test_a_long_status_line_is_cut(router: MakeRouter, origin: MakeOrigin) -> None:
+    app, front = origin(sends_and_ends(b"\xff" * 5000 + b"\r\n\r\n")), router(log=True)
+    front.add(app)
+    error = f'endpoint_failure ({BROKEN}malformed HTTP response "{chr(92)}xff'
+    assert (front.get().get("X-Cf-RouterError") or "").startswith(error)
+    assert len(front.log_lines(1)[0]) < 2000
+
+
 # What comes behind a good head, and what of it may be shown.
 BAD_BODIES = {
     "short": (STATUS + b"Content-Length: 10\r\n\r\n12345", b"12345"),

@@ -201,6 +201,15 @@ def test_nominating_does_not_take_what_the_router_sets_or_needs(front: Router, a
         assert got.startswith(value)
 
 
+def test_the_operator_protects_more_headers(router: MakeRouter, app: Origin) -> None:
+    """hop_by_hop_headers_to_filter adds to what is always protected; what travels one hop only ends here all the same."""
+    front = router(keep_nominated_headers=("x-mine", "Keep-Alive", "Upgrade"))
+    front.add(app)
+    lines = "X-Mine: 1\r\nX-Other: 2\r\nKeep-Alive: timeout=5\r\n"
+    front.get(lines=lines + "Connection: X-MINE, x-other, x-forwarded-for, keep-alive\r\n")
+    assert [name for name in app.last().names() if name not in ADDED[1:]] == ["Host", "X-Mine", "X-Forwarded-For"]
+
+
 def test_keep_alive_to_instances_can_be_off(router: MakeRouter, app: Origin) -> None:
     front = router(upstream_keep_alive=False)
     front.add(app)

@@ -269,10 +269,10 @@ cdef inline bint note_failure(Exchange *x, int code) noexcept nogil:
         balance.mark_failed(x.ep, w.now_ms)
     if x.flags & X_BODY_SEEN or x.flags & X_RESP_HEAD:
         again = False
-    elif row.retry == fault.RETRY_ANY:
-        again = x.attempts < w.shared.cfg.max_attempts
+    elif row.retry == fault.RETRY_ANY and x.attempts < w.shared.cfg.max_attempts:
+        again = True
     else:
-        again = (row.retry == fault.RETRY_SAFE and w.shared.cfg.retry_idempotent and repeatable(x)
+        again = ((row.retry == fault.RETRY_SAFE or code == fault.UP_UNSENT) and w.shared.cfg.retry_idempotent and repeatable(x)
                  and not (x.flags & X_REPEATED))
         if again:
             x.flags |= X_REPEATED
@@ -436,9 +436,13 @@ cdef inline void on_fail(void *owner, Stream *s, int code) noexcept nogil:
     if s == x.down:
         client_failed(x, code)
         return
+    x.malformed_n = <u8>(s.malformed.n if s.malformed.n < sizeof(x.malformed) else sizeof(x.malformed))
+    if x.malformed_n:
+        memcpy(x.malformed, s.malformed.p, x.malformed_n)
     if note_failure(x, code):
         release_up(x, False)
-        attempt(x, CARE_ANY if fault.row(code).retry == fault.RETRY_ANY and repeatable(x) else CARE_FRESH)
+        attempt(x, CARE_ANY if fault.row(code).retry == fault.RETRY_ANY and code != fault.UP_UNSENT and repeatable(x)
+                else CARE_FRESH)
         return
     fail_with(x, code)
 

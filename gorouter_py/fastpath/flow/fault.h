@@ -5,7 +5,8 @@
  *   status  what the client is told, 0 = nothing can be told (the connection is cut)
  *   retry   DP_RETRY_ANY: no byte of the request can have been used; DP_RETRY_SAFE: repeatable requests only; DP_RETRY_NO
  *   blame   1 = the endpoint is passed over for a while
- *   what    X-Cf-RouterError; NULL = no such header
+ *   what    X-Cf-RouterError; NULL = no such header. %A the endpoint's address, %L what of its status line is malformed,
+ *           quoted, %M the most bytes that its head may have. gorouter: texts are those of Go's net and net/http.
  *   text    the body's message; for what == "endpoint_failure (...)" the whole body
  * Adding a failure = one row here and one test. */
 #ifndef GOROUTER_FAULT_H
@@ -40,12 +41,16 @@ enum { DP_RETRY_NO, DP_RETRY_SAFE, DP_RETRY_ANY };
     X(DIAL_FAILED, -83, 502, DP_RETRY_ANY, 1, "endpoint_failure (dial tcp %A: connect failed)", DP_BADGW) \
     X(UP_EOF, -84, 502, DP_RETRY_SAFE, 0, "endpoint_failure (EOF)", DP_BADGW) \
     X(UP_RESET, -85, 502, DP_RETRY_SAFE, 1, "endpoint_failure (read: connection reset by peer)", DP_BADGW) \
+    X(UP_UNSENT, -101, 502, DP_RETRY_ANY, 0, "endpoint_failure (EOF)", DP_BADGW) \
     X(UP_WRITE, -86, 502, DP_RETRY_SAFE, 0, "endpoint_failure (write: broken pipe)", DP_BADGW) \
     X(UP_TIMEOUT, -87, 502, DP_RETRY_NO, 0, "endpoint_failure (context deadline exceeded)", DP_BADGW) \
-    X(UP_HEAD_TOO_LARGE, -88, 502, DP_RETRY_NO, 0, "endpoint_failure (response head too large)", DP_BADGW) \
-    X(UP_MALFORMED, -89, 502, DP_RETRY_NO, 0, "endpoint_failure (malformed HTTP response)", DP_BADGW) \
+    X(UP_HEAD_TOO_LARGE, -88, 502, DP_RETRY_NO, 0, "endpoint_failure (net/http: HTTP/1.x transport connection broken: net/http: server response headers exceeded %M bytes; aborted)", DP_BADGW) \
+    X(UP_MALFORMED, -89, 502, DP_RETRY_NO, 0, "endpoint_failure (net/http: HTTP/1.x transport connection broken: malformed HTTP response %L)", DP_BADGW) \
+    X(UP_BAD_STATUS, -97, 502, DP_RETRY_NO, 0, "endpoint_failure (net/http: HTTP/1.x transport connection broken: malformed HTTP status code %L)", DP_BADGW) \
+    X(UP_BAD_VERSION, -98, 502, DP_RETRY_NO, 0, "endpoint_failure (net/http: HTTP/1.x transport connection broken: malformed HTTP version %L)", DP_BADGW) \
+    X(UP_BAD_FIELDS, -99, 502, DP_RETRY_NO, 0, "endpoint_failure (net/http: HTTP/1.x transport connection broken: malformed MIME header)", DP_BADGW) \
     X(UP_BAD_BODY, -90, 0, DP_RETRY_NO, 0, "endpoint_failure (malformed response body)", DP_BADGW) \
-    X(UP_SHORT, -91, 0, DP_RETRY_NO, 0, "endpoint_failure (unexpected EOF)", DP_BADGW) \
+    X(UP_SHORT, -91, 0, DP_RETRY_NO, 0, "endpoint_failure (net/http: HTTP/1.x transport connection broken: unexpected EOF)", DP_BADGW) \
     X(UP_INTERIM, -92, 502, DP_RETRY_NO, 0, "endpoint_failure (too many 1xx responses)", DP_BADGW) \
     X(UP_UPGRADE, -93, 502, DP_RETRY_NO, 0, "endpoint_failure (unexpected switch of protocols)", DP_BADGW) \
     X(NO_ENDPOINT_LEFT, -94, 502, DP_RETRY_NO, 0, "endpoint_failure (No endpoints available)", DP_BADGW) \

@@ -3,6 +3,7 @@
 # Life: S_CONNECTING -> S_BUSY -> S_IDLE -> S_BUSY ... It is kept only if everything about the last message was clean:
 # both sides complete, no octet beyond the answer, no sign of closing, and the endpoint still registered.
 # service() is called by the worker; failures go to the owner as one on_fail.
+from libc.string cimport memchr
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64, i64, AGAIN, PARTIAL
 from gorouter_py.fastpath.base cimport buf, csys, dp, limits, span
 from gorouter_py.fastpath.base.buf cimport Buf
@@ -174,6 +175,8 @@ cdef inline void closed(Conn *c, bint reset) noexcept nogil:
     elif not (c.flags & C_HEAD_SEEN):
         if c.in_ != NULL and buf.used(c.in_) or c.interim:
             fail(c, fault.UP_SHORT)
+        elif not (c.flags & C_WROTE):
+            fail(c, fault.UP_UNSENT)
         else:
             fail(c, fault.UP_RESET if reset else fault.UP_EOF)
     elif c.in_framing == heads.BODY_CLOSE and not reset:
@@ -197,6 +200,36 @@ cdef inline void deliver(Conn *c, Head *h, u32 head_n) noexcept nogil:
     c.s.events.on_head(c.s.owner, &c.s, h)
     if c.flags & C_IN_DONE and h1read.listening(c) and not (c.flags & C_RAW):
         c.s.events.on_end(c.s.owner, &c.s, span.make(NULL, 0))
+
+# Which complaint of gorouter's an unfit head gets; notes what of the status line is to blame.
+# gorouter: a line without a space, else its status code, else its version.
+cdef inline int head_fault(Conn *c, int code) noexcept nogil:
+    cdef const char *p = c.in_.data + c.in_.rpos
+    cdef const char *end = p + buf.used(c.in_)
+    cdef const char *e
+    cdef const char *s
+    if code != heads.P_RESP_LINE:
+        return fault.UP_BAD_FIELDS
+    e = <const char *>memchr(p, c'\n', end - p)
+    if e != NULL:
+        end = e
+    if end > p and end[-1] == c'\r':
+        end -= 1
+    s = <const char *>memchr(p, c' ', end - p)
+    if s == NULL:
+        c.s.malformed = span.make(p, <u32>(end - p))
+        return fault.UP_MALFORMED
+    c.s.malformed = span.make(p, <u32>(s - p))
+    while s < end and s[0] == c' ':
+        s += 1
+    e = <const char *>memchr(s, c' ', end - s)
+    if e == NULL:
+        e = end
+    if e - s == 3 and dp.char_is(s[0], dp.C_DIGIT) and s[0] != c'0' and dp.char_is(s[1], dp.C_DIGIT) and dp.char_is(
+            s[2], dp.C_DIGIT):
+        return fault.UP_BAD_VERSION
+    c.s.malformed = span.make(s, <u32>(e - s))
+    return fault.UP_BAD_STATUS
 
 # Parses interim heads and the final one. True when the final head has been delivered.
 cdef inline bint read_head(Conn *c) noexcept nogil:
@@ -223,7 +256,7 @@ cdef inline bint read_head(Conn *c) noexcept nogil:
                 deliver(c, h, <u32>r)
                 return True
             if r != PARTIAL:
-                fail(c, fault.UP_MALFORMED)
+                fail(c, head_fault(c, <int>r))
                 return False
         if not (c.flags & C_READABLE):
             return False
@@ -316,13 +349,14 @@ cdef inline void service(Conn *c) noexcept nogil:
     if c.state == S_CONNECTING and c.flags & (C_WRITABLE | C_BROKEN) and not (c.flags & C_DETACH):
         connected(c)
     if c.state == S_BUSY:
-        if c.out_bytes or c.flags & (C_DRAIN | C_SHUT):
+        # one that has closed before anything was sent gets nothing: the request is still unused then
+        if (c.out_bytes or c.flags & (C_DRAIN | C_SHUT)) and (c.flags & C_WROTE or not (c.flags & C_EOF)):
             h1write.flush(c)
         if h1read.listening(c):
             if c.flags & C_HEAD_SEEN or read_head(c):
                 read_body(c)
         # a write that failed ends the attempt only when no answer is there to explain it
         if c.flags & C_BROKEN and h1read.listening(c) and not (c.flags & C_READABLE):
-            fail(c, fault.UP_SHORT if c.flags & C_HEAD_SEEN else fault.UP_WRITE)
+            fail(c, fault.UP_SHORT if c.flags & C_HEAD_SEEN else fault.UP_WRITE if c.flags & C_WROTE else fault.UP_UNSENT)
     if c.flags & C_DETACH and c.state != S_CLOSED:
         finish(c)

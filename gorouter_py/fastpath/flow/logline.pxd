@@ -14,6 +14,7 @@ from gorouter_py.fastpath.flow.state cimport *
 cdef enum:
     CUT_TARGET = 8192           # bytes of each kind that a line shows; escaped they are three times as many
     CUT_FIELD = 1024            # escaped four times as many
+    ROUTER_ERROR_MAX = 1024     # a row's text, an address, and a quoted status line
 
 # Bytes of s as strconv.Quote writes them, without the quotes, at most most source bytes.
 # gorouter: quotes with Go's strconv.Quote; bytes over 0x7f that are no UTF-8 appear as \xNN there and here.
@@ -180,7 +181,7 @@ cdef inline Span forwarded_proto(const Settings *cfg, const Exchange *x) noexcep
         return forward.forwarded_proto(cfg, x)
     return heads.get(&x.req, heads.N_X_FORWARDED_PROTO)
 
-# What X-Cf-RouterError said: the row's text with %A (endpoint) filled in.
+# What X-Cf-RouterError said: the row's text filled in (see fault.h). At most ROUTER_ERROR_MAX bytes.
 cdef inline char *router_error(char *w, const Exchange *x, int code) noexcept nogil:
     cdef const fault.Row *row = fault.row(code)
     cdef const char *p = row.what
@@ -190,6 +191,15 @@ cdef inline char *router_error(char *w, const Exchange *x, int code) noexcept no
         if p[0] == c'%' and p[1] == c'A':
             if x.ep != NULL:
                 w = fmt.span(w, endpoint.addr_text(x.ep))
+            p += 2
+        elif p[0] == c'%' and p[1] == c'L':
+            w[0] = c'"'
+            w = escaped(w + 1, span.make(x.malformed, x.malformed_n), sizeof(x.malformed))
+            w[0] = c'"'
+            w += 1
+            p += 2
+        elif p[0] == c'%' and p[1] == c'M':
+            w = fmt.dec(w, x.w.shared.cfg.max_response_header_bytes or limits.HEAD_BYTES_MAX)
             p += 2
         else:
             w[0] = p[0]
@@ -269,6 +279,7 @@ cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
     cdef Span host = heads.host(h)
     cdef Span v
     cdef u32 i
+    cdef char error[ROUTER_ERROR_MAX]
     if not cfg.log_enabled or (x.flags & X_NO_LOG):
         return
     p = escaped(p, host, limits.HOST_MAX)
@@ -310,10 +321,8 @@ cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
         p = extra_field(p, x, cfg.log_fields[i], time_away(x))
     p = fmt.put(p, b" x_cf_routererror:", 18)
     if x.fault and fault.row(x.fault).what != NULL:
-        p[0] = c'"'
-        p = router_error(p + 1, x, x.fault)
-        p[0] = c'"'
-        p += 1
+        v = span.make(error, <u32>(router_error(error, x, x.fault) - error))
+        p = quoted(p, v)
     elif x.flags & X_SEMICOLON:
         # gorouter: a header of its own making, set when the answer was written already
         p = fmt.text(p, b'"deprecated-semicolon-params"')

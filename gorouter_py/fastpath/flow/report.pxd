@@ -11,7 +11,7 @@ from gorouter_py.fastpath.net cimport tap
 from gorouter_py.fastpath.net.tap cimport Event
 from gorouter_py.fastpath.route cimport endpoint, table
 from gorouter_py.fastpath.route.endpoint cimport EndpointArray
-from gorouter_py.fastpath.flow cimport fault, trace
+from gorouter_py.fastpath.flow cimport fault, logline, trace
 from gorouter_py.fastpath.flow.state cimport *
 
 cdef inline bint wanted(const Worker *w, u32 level) noexcept nogil:
@@ -42,6 +42,7 @@ cdef inline Event *open_slot(Exchange *x, u8 kind) noexcept nogil:
     e.addr_len = 0
     e.local_len = 0
     e.text_len = 0
+    e.error_len = 0
     memcpy(e.request_id, x.request_id, fmt.UUID_LEN)
     trace.ids(x, e.trace_id, &e.trace_len, e.span_id)
     if x.ep != NULL:
@@ -102,10 +103,14 @@ cdef inline void status(Exchange *x, Span body) noexcept nogil:
 # A failed attempt. marked: the endpoint is passed over from now on.
 cdef inline void failure(Exchange *x, int code, bint again, bint marked) noexcept nogil:
     cdef Event *e = open_slot(x, tap.EV_FAILED)
+    cdef char text[logline.ROUTER_ERROR_MAX]
+    cdef Span error
     cdef bint connected = x.up != NULL and (x.up.reused or x.dialed_ns != 0)
     if e == NULL:
         return
     e.fault = code
+    error = span.make(text, <u32>(logline.router_error(text, x, code) - text))
+    e.error_len = put(e.error, error, sizeof(e.error))
     e.endpoints = pool_size(x)
     if again:
         e.flags |= tap.EF_RETRIED
@@ -116,7 +121,7 @@ cdef inline void failure(Exchange *x, int code, bint again, bint marked) noexcep
     if connected:
         e.flags |= tap.EF_CONNECTED
         e.local_len = <u8>x.up.ops.local_addr(x.up, e.local)
-        if code != fault.UP_WRITE:
+        if code != fault.UP_WRITE and code != fault.UP_UNSENT:
             e.flags |= tap.EF_WROTE
         if x.up.reused:
             e.flags |= tap.EF_REUSED

@@ -282,6 +282,8 @@ cdef struct Exchange:
     char request_id[36]
     u8 local_n
     char local[55]          # our "ip:port" towards the endpoint, where the log wants it
+    u8 malformed_n
+    char malformed[119]     # the wrong part of an endpoint's status line, cut
 
 # How careful open_up is with a kept connection.
 cdef enum Care:

@@ -47,6 +47,7 @@ cdef struct Stream:
     u8 health_only          # accepted on the status port
     u8 ready                # up: connected; else on_ready will tell
     u8 reused               # up: a kept connection
+    Span malformed          # up: what of the status line is wrong; a view, until on_fail returns
 
 cdef struct StreamOps:
     i64 (*send_head)(Stream *s, HeadOut *h) noexcept nogil

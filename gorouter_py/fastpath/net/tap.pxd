@@ -146,6 +146,8 @@ cdef struct Event:
     char trace_id[32]
     char span_id[16]
     char text[448]
+    u8 error_len
+    char error[255]         # EV_FAILED: as X-Cf-RouterError has it
 
 cdef struct EventRing:
     u64 head

@@ -384,7 +384,7 @@ def test_settings_of_headers_and_logs(file) -> None:
     path = file(
         "http_rewrite: {responses: {add_headers_if_not_present: [{name: X-A, value: 'a b'}],\n"
         "  remove_headers: [{name: X-B}]}}\n"
-        "extra_headers_to_log: [X-C, X-C, Host]\n"
+        "extra_headers_to_log: [X-C, X-C, Host]\nhop_by_hop_headers_to_filter: [X-Forwarded-For, X-D]\n"
         "tracing: {enable_zipkin: true, enable_w3c: true, w3c_tenant_id: t}\n"
         "logging: {redact_query_params: hash, enable_attempts_details: true,\n"
         "  extra_access_log_fields: [local_address]}\n"
@@ -396,6 +396,7 @@ def test_settings_of_headers_and_logs(file) -> None:
     settings = config.data_plane_settings(loaded.config)
     assert settings["add_response_headers"] == (("X-A", "a b"),)
     assert (settings["remove_response_headers"], settings["extra_headers_to_log"]) == (("X-B",), ("X-C", "Host"))
+    assert settings["keep_nominated_headers"] == ("X-Forwarded-For", "X-D")
     assert (settings["enable_zipkin"], settings["enable_w3c"], settings["w3c_tenant_id"]) == (True, True, "t")
     assert (settings["redact_query_params"], settings["trace_key"]) == ("hash", "22")
     assert settings["extra_access_log_fields"] == (
@@ -410,6 +411,7 @@ def test_settings_of_headers_and_logs(file) -> None:
     ("text", "place"),
     [
         ("extra_headers_to_log: [X A]\n", "extra_headers_to_log[0]"),
+        ("hop_by_hop_headers_to_filter: ['']\n", "hop_by_hop_headers_to_filter[0]"),
         ("http_rewrite: {responses: {remove_headers: [{name: ''}]}}\n", "http_rewrite.responses.remove_headers[0]"),
         (
             'http_rewrite: {responses: {add_headers_if_not_present: [{name: X, value: "a\\nX: b"}]}}\n',

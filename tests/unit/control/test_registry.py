@@ -344,6 +344,28 @@ def test_a_route_that_cannot_be_routed_is_held_so_that_no_wildcard_takes_its_req
     assert bench.table.empty == {"b.test"}
 
 
+def test_a_route_is_barred_in_one_step() -> None:
+    """Nothing is published on the way, and no instance is left for a moment while others are withdrawn."""
+    bench = Bench()
+    calls: list[str] = []
+    for name in ("add", "remove", "replace", "vacate"):
+        real = getattr(bench.table, name)
+        setattr(bench.table, name, lambda *a, _n=name, _r=real, **k: calls.append(_n) or _r(*a, **k))
+    bench.register("a.test", tls_port=443)
+    assert calls == ["vacate"]
+    bench.names.known["name.test"] = ("10.0.0.7", "10.0.0.8")
+    for host in ("10.0.0.1", "10.0.0.2", "name.test"):
+        bench.register("B.test", host=host)
+    assert [address for _, address in bench.table.shown()] == [f"10.0.0.{n}:80" for n in (1, 2, 7, 8)]
+    calls.clear()
+    bench.register("b.test", host="10.0.0.2", route_service_url="https://rs.test")
+    assert calls == ["vacate"]
+    assert (bench.table.held, bench.table.empty) == ({}, {"a.test", "b.test"})
+    assert bench.names.users == {}
+    bench.register("b.test", host="10.0.0.2")  # the service is gone again
+    assert [address for _, address in bench.table.shown()] == [f"10.0.0.{n}:80" for n in (1, 2, 7, 8)]
+
+
 def test_the_latest_registration_says_which_route_service_a_route_has() -> None:
     bench = Bench()
     bench.register("a.test", host="10.0.0.1")

@@ -154,6 +154,22 @@ def test_an_empty_pool_counts_only_when_nothing_else_matches_and_stops_the_wildc
     assert not table.drop_empty(b"*.test")
 
 
+def test_a_route_is_vacated_at_once(table: probe.RouteTable) -> None:
+    serials = [add(table, b"h.test/a") for _ in range(3)]
+    add(table, b"*.test")
+    assert table.vacate(b"H.test/a/") == serials
+    assert table.find(b"h.test", b"/a/b") == (b"h.test/a", b"/a", [])
+    assert [table.describe(serial)["dead"] for serial in serials] == [1, 1, 1]
+    assert table.vacate(b"h.test/a") == []
+    assert table.vacate(b"new.test/X") == []
+    assert table.find(b"new.test", b"/x") == (b"new.test/X".lower(), b"/X", [])
+    assert table.count == 3
+    back = add(table, b"h.test/a")
+    assert table.find(b"h.test", b"/a")[2] == [back]
+    with pytest.raises(probe.RouteFault, match="NOT_LISTED"):
+        table.remove(serials[0])
+
+
 def test_instances_keep_their_order_and_a_replacement_its_place(table: probe.RouteTable) -> None:
     serials = [add(table, b"h.test") for _ in range(4)]
     assert table.find(b"h.test")[2] == serials
@@ -188,8 +204,9 @@ def test_uris_that_are_refused(table: probe.RouteTable, uri: bytes, fault: str) 
     serial = table.make()
     with pytest.raises(probe.RouteFault, match=fault):
         table.add(uri, serial)
-    with pytest.raises(probe.RouteFault, match=fault):
-        table.drop_empty(uri)
+    for call in (table.drop_empty, table.vacate):
+        with pytest.raises(probe.RouteFault, match=fault):
+            call(uri)
     assert (table.count, table.nodes, table.describe(serial)["refs"]) == (0, 0, 1)
 
 

@@ -94,7 +94,9 @@ class TableMachine(RuleBasedStateMachine):
         return self.put(uri)
 
     @rule(target=endpoints, serial=consumes(endpoints))
-    def replace(self, serial: int) -> int:
+    def replace(self, serial: int) -> object:
+        if serial not in self.home:
+            return multiple()  # vacate took it
         new = self.make()
         self.table.replace(serial, new)
         key = self.home[new] = self.home.pop(serial)
@@ -105,6 +107,8 @@ class TableMachine(RuleBasedStateMachine):
 
     @rule(target=endpoints, serial=consumes(endpoints), keep_empty=st.booleans())
     def remove(self, serial: int, keep_empty: bool) -> object:
+        if serial not in self.home:
+            return multiple()
         self.table.remove(serial, keep_empty)
         key = self.home.pop(serial)
         self.model.routes[key].remove(serial)
@@ -118,6 +122,19 @@ class TableMachine(RuleBasedStateMachine):
         inner = self.put(f"{host}{path}/{below}")
         self.remove(inner, True)
         return self.put(host + path)
+
+    @rule(host=HOSTS, path=PATHS)
+    def vacate(self, host: str, path: str) -> None:
+        uri = host + path
+        key = Model.key(uri)
+        gone = self.model.routes.get(key, [])
+        assert self.table.vacate(uri.encode()) == gone
+        self.model.contexts.setdefault(key, Model.context(uri))
+        self.model.routes[key] = []
+        for serial in gone:
+            del self.home[serial]
+            assert self.table.describe(serial)["dead"]
+            self.table.forget(serial)
 
     @rule(host=HOSTS, path=PATHS)
     def drop_empty(self, host: str, path: str) -> None:
