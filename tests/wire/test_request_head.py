@@ -202,7 +202,7 @@ def test_nominating_does_not_take_what_the_router_sets_or_needs(front: Router, a
 
 
 def test_the_operator_protects_more_headers(router: MakeRouter, app: Origin) -> None:
-    """hop_by_hop_headers_to_filter adds to what is always protected; what travels one hop only ends here all the same."""
+    """The list adds to what is always protected; what travels one hop only ends here all the same."""
     front = router(keep_nominated_headers=("x-mine", "Keep-Alive", "Upgrade"))
     front.add(app)
     lines = "X-Mine: 1\r\nX-Other: 2\r\nKeep-Alive: timeout=5\r\n"
