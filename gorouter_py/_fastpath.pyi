@@ -64,6 +64,7 @@ class Settings(TypedDict, total=False):
     extra_access_log_fields: Sequence[str]  # (); of LOG_FIELDS; others are ignored
     error_page: Sequence[PageStep]  # (); steps of an HTML page for the router's own errors
     sticky_cookie_names: Sequence[str]  # ("JSESSIONID",)
+    trusted_networks: Sequence[str]  # (); "10.0.0.0/8": whose X-Forwarded-* and Forwarded mapped ports believe
     health_user_agent: str  # "HTTP-Monitor/1.1"
     access_log: str  # "" none, "-" stdout, else a path (append, mode 0644)
     access_log_stdout: bool  # False: stdout beside the file
@@ -192,6 +193,20 @@ class DataPlane:
         socket per worker (or fewer: they are spread). The data plane owns the descriptors from here on."""
     def listen(self, kind: str, fds: Sequence[int]) -> None:
         """More listeners while running, as in start(). RuntimeError if nothing runs; BlockingIOError: try again."""
+    def map_port(self, fds: Sequence[int], host: str, port: int, cookies: Sequence[str] = ()) -> int:
+        """Listeners of kind "http" for one app, whatever Host the client names; returns the mapping's handle.
+
+        fds as in start(), all bound to `port`. Requests get `host` (a name without a port, in any case) as their Host
+        and tell the app in X-Forwarded-* and Forwarded what the client used; answers are turned back. __VCAP_ID__ and
+        the app's `cookies` (at most 16) bear cookie_tag(host) on the client's side. ValueError names what is unfit,
+        RuntimeError: nothing runs, BlockingIOError: try again; the descriptors are the caller's then."""
+    def remap_port(self, handle: int, host: str, cookies: Sequence[str] = ()) -> int:
+        """Gives the port to another app, or changes its cookies; the listeners stay open. The old handle is void,
+        connections that came by it end with their request. LookupError for a handle that is void; else as map_port."""
+    def unmap_port(self, handle: int) -> None:
+        """Has all workers accept what is queued and close the listeners. Their connections end with their request."""
+    def mapped_listeners(self, handle: int) -> int:
+        """Listeners open; 0 after unmap_port means that all are closed, and the handle is void from then on."""
     def set_health(self, healthy: bool) -> None: ...
     def set_log_level(self, level: int) -> None:
         """Which events are made: 0 all, 1 no "request" and "attempt", 2 no "status", 3 no "semicolon"; 3 at first."""
@@ -219,6 +234,9 @@ def live_objects() -> dict[str, int]:
 
 def bugs() -> int:
     """Programmer errors met by a build without assertions; anything but 0 deserves a report."""
+
+def cookie_tag(host: str) -> str:
+    """What the names of an app's cookies get at their end on its mapped ports; the same on every router."""
 
 def check_headers(key: str, value: Sequence[object]) -> tuple[object, ...]:
     """A list of header names, (name, value) pairs, log columns or bounds as a tuple; ValueError names what is unfit."""

@@ -2,6 +2,8 @@
 # the threads, and reads their counters. What a request passes through is in fastpath/ and knows nothing of Python.
 #
 # Threading: every method runs on the control thread; it is the route table's single writer. See _fastpath.pyi.
+import hashlib
+import ipaddress
 import re
 
 from libc.stdlib cimport calloc, free
@@ -12,7 +14,9 @@ from gorouter_py.fastpath.net cimport sock, tap
 from gorouter_py.fastpath.net.tap cimport Bounds, Event, EventRing, Meter, Series
 from gorouter_py.fastpath.route cimport balance, endpoint, epoch, table
 from gorouter_py.fastpath.route.endpoint cimport Endpoint, EndpointArray, Pool
-from gorouter_py.fastpath.flow cimport fault, logger, worker
+from gorouter_py.fastpath.http cimport tagged
+from gorouter_py.fastpath.flow cimport fault, logger, mapping, worker
+from gorouter_py.fastpath.flow.mapping cimport Mapping
 from gorouter_py.fastpath.flow.state cimport *
 
 cdef extern from * nogil:
@@ -36,6 +40,7 @@ HISTOGRAM_BOUNDS_NS = tuple(tap.bucket_bound(i) for i in range(limits.HIST_BUCKE
 FAULTS = tuple(fault.rows[i].name.decode() for i in range(fault.FAULT_COUNT))
 
 include "_fastpath_settings.pxi"
+include "_fastpath_mappings.pxi"
 
 
 cdef Span view(bytes data):
@@ -119,6 +124,7 @@ cdef class DataPlane:
     cdef bint stopped
     cdef bint draining
     cdef list texts             # bytes that the settings point into
+    cdef set mappings           # handles of mapped ports, each with a reference
     cdef dict series_ids        # route key -> number, of numbers below series_seen
     cdef u32 series_seen
 
@@ -134,6 +140,7 @@ cdef class DataPlane:
         self.g.log_level = 3
         self.series_ids = {}
         self.series_seen = 1
+        self.mappings = set()
         fill_settings(&self.g.cfg, whole)
         self.texts = []
         fill_headers(&self.g.cfg, whole, self.texts)
@@ -158,6 +165,8 @@ cdef class DataPlane:
                 endpoint.pool_unref(self.g.series_owner[i])
         for i in range(self.g.n_workers):
             worker.destroy(self.g.workers[i])
+        for handle in self.mappings:
+            mapping.unref(<Mapping *><size_t>handle)
         table.destroy(&self.g.table)
         if self.g.log_fd >= 0:
             csys.close(self.g.log_fd)
@@ -311,6 +320,73 @@ cdef class DataPlane:
         for i, fd in enumerate(fds):
             if not worker.command(self.g.workers[i % self.g.n_workers], CMD_LISTEN, NULL, fd, kind == "health"):
                 raise BlockingIOError(11, "a worker's mailbox is full")
+
+    # A mapping's handle is its address: one reference is ours until its listeners are closed.
+
+    def map_port(self, fds, str host, int port, cookies=()):
+        cdef Mapping *m
+        cdef u32 i
+        self._check_room(len(fds))
+        m = new_mapping(host, port, cookies)
+        m.listening = <u32>len(fds)
+        for i, fd in enumerate(fds):
+            mapping.ref(m)
+            worker.command(self.g.workers[i % self.g.n_workers], CMD_LISTEN, m, fd, False)
+        self.mappings.add(<size_t>m)
+        return <size_t>m
+
+    def remap_port(self, size_t handle, str host, cookies=()):
+        cdef Mapping *old = self._mapping(handle)
+        cdef Mapping *m
+        cdef Command cmd
+        cdef u32 i
+        self._check_room(1)
+        m = new_mapping(host, old.port, cookies)
+        dp.store32(&old.closed, 1)
+        cmd.kind = CMD_REMAP
+        cmd.arg = old
+        cmd.other = m
+        cmd.fd = -1
+        for i in range(self.g.n_workers):
+            mapping.ref(old)
+            mapping.ref(m)
+            worker.post(self.g.workers[i], &cmd)
+        self.mappings.discard(handle)
+        mapping.unref(old)
+        self.mappings.add(<size_t>m)
+        return <size_t>m
+
+    def unmap_port(self, size_t handle):
+        cdef Mapping *m = self._mapping(handle)
+        cdef u32 i
+        self._check_room(1)
+        dp.store32(&m.closed, 1)
+        for i in range(self.g.n_workers):
+            mapping.ref(m)
+            worker.command(self.g.workers[i], CMD_UNLISTEN, m, -1, False)
+
+    def mapped_listeners(self, size_t handle):
+        cdef Mapping *m = self._mapping(handle)
+        cdef u32 n = 0 if self.stopped else dp.load32_acq(&m.listening)
+        if n == 0 and dp.load32(&m.closed):
+            self.mappings.discard(handle)
+            mapping.unref(m)
+        return n
+
+    cdef Mapping *_mapping(self, size_t handle) except NULL:
+        if handle not in self.mappings:
+            raise LookupError("no such mapping")
+        return <Mapping *>handle
+
+    cdef int _check_room(self, u32 n) except -1:
+        """What follows is done in all workers or in none."""
+        cdef u32 i
+        if not self.started or self.stopped:
+            raise RuntimeError("not running")
+        for i in range(self.g.n_workers):
+            if not worker.has_room(self.g.workers[i], n):
+                raise BlockingIOError(11, "a worker's mailbox is full")
+        return 0
 
     cdef int _launch(self) except -1:
         cdef csys.sigset_t all_signals, before
@@ -547,7 +623,7 @@ def _error_text(bytes what):
 
 
 def live_objects():
-    names = ("buf", "endpoint", "pool", "down", "up", "exchange", "node")
+    names = ("buf", "endpoint", "pool", "down", "up", "exchange", "node", "mapping")
     if not dp.DEBUG_BUILD:
         return {}
     return {name: <i64>dp.live_counts[i] for i, name in enumerate(names)}

@@ -47,6 +47,7 @@ DEFAULTS = {
     "extra_access_log_fields": (),
     "error_page": (),
     "sticky_cookie_names": ("JSESSIONID",),
+    "trusted_networks": (),
     "health_user_agent": "HTTP-Monitor/1.1",
     "access_log": "",
     "access_log_stdout": False,
@@ -130,6 +131,10 @@ def check_headers(key, value):
         if bounds and not 0 <= min(bounds) <= max(bounds) < 1 << 63:
             raise ValueError(f"{key}: bounds must be from 0 to {(1 << 63) - 1} ns")
         return bounds
+    if key == "trusted_networks":
+        if len(value) > TRUSTED_MAX:
+            raise ValueError(f"{key}: {len(value)} networks; at most {TRUSTED_MAX}")
+        return tuple(ipaddress.ip_network(network) for network in value)
     if key == "extra_access_log_fields":
         return tuple(dict.fromkeys(field for field in value if field in LOG_FIELDS))
     if len(value) > NAMES_MAX:
@@ -257,6 +262,12 @@ cdef void fill_settings(Settings *c, dict s):
         text = name.encode()
         c.sticky[i].n = len(text)
         memcpy(c.sticky[i].text, <const char *>text, len(text))
+    c.n_trusted = len(s["trusted_networks"])
+    for i, network in enumerate(s["trusted_networks"]):
+        raw = network.network_address.packed
+        wide = raw if network.version == 6 else b"\0" * 10 + b"\xff\xff" + raw
+        memcpy(c.trusted[i].addr, <const char *>wide, 16)
+        c.trusted[i].bits = network.prefixlen + 128 - network.max_prefixlen
     agent = s["health_user_agent"].encode()
     c.health_agent_n = len(agent)
     memcpy(c.health_agent, <const char *>agent, len(agent))

@@ -8,7 +8,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from gorouter_py.fastpath.base.types cimport FAULT_FIRST, PARTIAL, Span, i64, u8, u32, u64
 from gorouter_py.fastpath.base cimport clock, dp, limits, sha1, span
-from gorouter_py.fastpath.http cimport chunked, cookies, h1, heads, target
+from gorouter_py.fastpath.http cimport chunked, cookies, h1, heads, links, tagged, target
 from gorouter_py.fastpath.http.chunked cimport Chunked
 from gorouter_py.fastpath.http.cookies cimport SetCookie
 from gorouter_py.fastpath.http.heads cimport Field, Head
@@ -316,3 +316,51 @@ def time_requests(bytes data, u32 rounds):
     if sum != <u64>n * rounds:
         raise ValueError("not a request head")
     return began / rounds
+
+
+# ---- what a listener of the port map turns ---------------------------------------------------------------------------
+
+cdef Span borrowed(bytes data):
+    """A view that ends where its bytes do; several may be alive at once."""
+    return span.make(PyBytes_AS_STRING(data), <u32>len(data))
+
+cdef object written(char *start, char *end):
+    try:
+        return start[:end - start] if end != NULL else None
+    finally:
+        free(start)
+
+def turn(bytes uri, bytes host, bytes scheme, bytes authority):
+    """The URI reference turned to the authority, None if it does not name host."""
+    cdef char *room = <char *>malloc(len(uri) + len(authority) + 16)
+    return written(room, links.turn(room, span.make(guarded(uri, len(uri)), <u32>len(uri)), borrowed(host),
+                                    borrowed(scheme), borrowed(authority)))
+
+def turn_refresh(bytes value, bytes host, bytes scheme, bytes authority):
+    """The same for the value of a Refresh field."""
+    cdef char *room = <char *>malloc(len(value) + len(authority) + 16)
+    return written(room, links.turn_refresh(room, span.make(guarded(value, len(value)), <u32>len(value)),
+                                            borrowed(host), borrowed(scheme), borrowed(authority)))
+
+cdef u32 fill_names(tagged.CookieName *into, list names):
+    for i, name in enumerate(names):
+        into[i].n = len(name)
+        memcpy(into[i].text, <const char *>name, len(name))
+    return <u32>len(names)
+
+def strip_cookies(bytes value, bytes tag, list names):
+    """A Cookie value as the app sees it."""
+    cdef tagged.CookieName listed[16]
+    cdef u32 n = fill_names(listed, names)
+    cdef char *room = <char *>malloc(2 * len(value) + 1)
+    return written(room, tagged.strip(room, span.make(guarded(value, len(value)), <u32>len(value)),
+                                      PyBytes_AS_STRING(tag), listed, n))
+
+def mark_cookie(bytes value, bytes host, bytes tag, list names):
+    """A Set-Cookie value as the client sees it."""
+    cdef tagged.CookieName listed[16]
+    cdef u32 n = fill_names(listed, names)
+    # a blank is written behind each semicolon: room for as many more
+    cdef char *room = <char *>malloc(2 * len(value) + 16)
+    return written(room, tagged.mark(room, span.make(guarded(value, len(value)), <u32>len(value)), borrowed(host),
+                                     PyBytes_AS_STRING(tag), listed, n))

@@ -83,6 +83,12 @@ class Router:
         self.handles.append(handle)
         return handle
 
+    def map_port(self, host: str = HOST, *cookies: str) -> tuple[int, int]:
+        """A listener by which clients reach one app; returns its port and the mapping's handle."""
+        mapped = listener()
+        port = int(mapped.getsockname()[1])
+        return port, self.plane.map_port([mapped.detach()], host, port, cookies)
+
     def remove(self, handle: int) -> None:
         """Unregisters it."""
         self.handles.remove(handle)

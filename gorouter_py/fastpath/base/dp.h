@@ -69,7 +69,7 @@ static inline void dp_assert_failed(const char *what, const char *file, int line
 #endif
 
 /* Live objects per type, debug builds only; a test asserts that all are zero after it. */
-enum { DP_LIVE_BUF, DP_LIVE_ENDPOINT, DP_LIVE_POOL, DP_LIVE_DOWN, DP_LIVE_UP, DP_LIVE_EXCHANGE, DP_LIVE_NODE, DP_LIVE_KINDS };
+enum { DP_LIVE_BUF, DP_LIVE_ENDPOINT, DP_LIVE_POOL, DP_LIVE_DOWN, DP_LIVE_UP, DP_LIVE_EXCHANGE, DP_LIVE_NODE, DP_LIVE_MAPPING, DP_LIVE_KINDS };
 static int64_t dp_live[DP_LIVE_KINDS] __attribute__((unused));
 #ifdef DP_DEBUG
 #define DP_LIVE(kind, by) ((void)__atomic_fetch_add(&dp_live[kind], (by), __ATOMIC_RELAXED))

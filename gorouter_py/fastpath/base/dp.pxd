@@ -50,6 +50,7 @@ cdef extern from "dp.h" nogil:
         LIVE_UP "DP_LIVE_UP"
         LIVE_EXCHANGE "DP_LIVE_EXCHANGE"
         LIVE_NODE "DP_LIVE_NODE"
+        LIVE_MAPPING "DP_LIVE_MAPPING"
         LIVE_KINDS "DP_LIVE_KINDS"
 
     enum:

@@ -9,7 +9,7 @@ from gorouter_py.fastpath.base cimport buf, csys, dp, limits
 from gorouter_py.fastpath.base.buf cimport Buf
 from gorouter_py.fastpath.net cimport pool, sock, tap, timers
 from gorouter_py.fastpath.route cimport endpoint
-from gorouter_py.fastpath.flow cimport fault
+from gorouter_py.fastpath.flow cimport fault, mapping
 from gorouter_py.fastpath.flow.state cimport *
 
 cdef extern from "states.h" nogil:
@@ -122,6 +122,7 @@ cdef inline void bury(Worker *w) noexcept nogil:
         else:
             if c.kind != K_LISTEN:
                 dp.live(dp.LIVE_DOWN if c.kind == K_DOWN else dp.LIVE_UP, -1)
+            mapping.unref(c.s.mapping)
             free(c)
         c = after
 

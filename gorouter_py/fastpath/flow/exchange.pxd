@@ -14,7 +14,7 @@ from gorouter_py.fastpath.http.heads cimport Field, Head
 from gorouter_py.fastpath.net cimport tap, timers
 from gorouter_py.fastpath.route cimport balance, endpoint
 from gorouter_py.fastpath.route.endpoint cimport Endpoint
-from gorouter_py.fastpath.flow cimport answer, choice, fault, forward, logline, report, series, trace
+from gorouter_py.fastpath.flow cimport answer, choice, fault, forward, logline, mapping, remap, report, series, trace
 from gorouter_py.fastpath.flow.stream cimport HeadOut, Stream
 from gorouter_py.fastpath.flow.state cimport *
 
@@ -34,7 +34,7 @@ cdef inline Exchange *create(Worker *w, Head *h) noexcept nogil:
         if x == NULL:
             return NULL
     memset(x, 0, sizeof(Exchange))
-    x.index = buf.alloc(&w.slabs, h.nfields * sizeof(Field))
+    x.index = buf.alloc(&w.slabs, (h.nfields + remap.ADDED_MAX) * sizeof(Field))
     if x.index == NULL:
         free(x)
         return NULL
@@ -51,6 +51,8 @@ cdef inline void destroy(Exchange *x) noexcept nogil:
     timers.cancel(&w.wheel, &x.timer)
     buf.release(&w.slabs, x.index)
     buf.release(&w.slabs, x.trace)
+    buf.release(&w.slabs, x.way_in)
+    buf.release(&w.slabs, x.way_out)
     if x.ep != NULL:
         endpoint.unref(x.ep)
     dp.live(dp.LIVE_EXCHANGE, -1)
@@ -115,6 +117,9 @@ cdef inline void begin(Worker *w, Stream *down, Head *h) noexcept nogil:
         x.flags |= X_REQ_DONE
     if h.method == heads.M_HEAD:
         x.flags |= X_NO_BODY
+    if down.mapping != NULL and not remap.enter(w, x):
+        fail_with(x, fault.OVERLOADED)
+        return
     if down.health_only or is_health_check(w, &x.req):
         answer.health(x, down.health_only)
         end(x, True)
@@ -377,6 +382,9 @@ cdef inline void on_head(void *owner, Stream *s, Head *h) noexcept nogil:
     x.flags |= X_RESP_HEAD
     answer.count_status(x)
     forward.response(x.w, x, h, &out, ends_after(x))
+    if x.way_in != NULL and not remap.leave(x.w, x, h, &out):
+        client_failed(x, fault.OVERLOADED)
+        return
     if h.framing == heads.BODY_CHUNKED or h.framing == heads.BODY_CLOSE:
         # RFC 9112 7: chunks are for HTTP/1.1; for older clients the end of the connection ends the body
         out.framing = heads.BODY_CHUNKED if x.req.minor else heads.BODY_CLOSE
@@ -394,7 +402,8 @@ cdef inline bint has_too_much(const Exchange *x, const Head *h) noexcept nogil:
 # Must the client's connection end with this answer? Also when it comes before the request was read: what follows on
 # the connection could not be told from the rest of the body.
 cdef inline bint ends_after(const Exchange *x) noexcept nogil:
-    return not (x.req.flags & heads.F_KEEP_ALIVE) or not (x.flags & X_REQ_DONE) or x.w.draining != 0
+    return (not (x.req.flags & heads.F_KEEP_ALIVE) or not (x.flags & X_REQ_DONE) or x.w.draining != 0
+            or mapping.is_closed(x.down.mapping))
 
 # 101: a tunnel, if it is the protocol that was asked for.
 cdef inline void switch_protocols(Exchange *x, Head *h) noexcept nogil:
@@ -422,6 +431,9 @@ cdef inline void switch_protocols(Exchange *x, Head *h) noexcept nogil:
     answer.count_status(x)
     forward.response(x.w, x, h, &out, False)
     out.keep_length = 0
+    if x.way_in != NULL and not remap.leave(x.w, x, h, &out):
+        client_failed(x, fault.OVERLOADED)
+        return
     x.down.ops.send_head(x.down, &out)
     x.down.events = &x.w.tunnel_events
     x.up.events = &x.w.tunnel_events

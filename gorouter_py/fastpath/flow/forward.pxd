@@ -1,5 +1,5 @@
 # L2: header policy. Decides, for a request and for an answer, which received lines are dropped, which values are
-# replaced and which lines are added. This is the only place that adds a header to a proxied message.
+# replaced and which lines are added. This and remap, for listeners of the port map, are the only places that do so.
 #
 # Safe because: received lines were validated by http/h1; hop-by-hop lines are always dropped and what is true of the
 # outgoing connection is written anew by the protocol's writer; fields that the router sets are never dropped on a
@@ -8,7 +8,7 @@
 from libc.string cimport memset
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport dp, fmt, rng, span, limits
-from gorouter_py.fastpath.http cimport heads, h1, cookies
+from gorouter_py.fastpath.http cimport heads, h1, cookies, tagged
 from gorouter_py.fastpath.http.heads cimport Field, Head
 from gorouter_py.fastpath.route cimport endpoint
 from gorouter_py.fastpath.route.endpoint cimport Endpoint
@@ -35,7 +35,7 @@ cdef inline bint is_protected(Span name, u32 id) noexcept nogil:
         return True
     return (starts(name, b"x-forwarded-", 12) or starts(name, b"x-request-start", 15) or starts(name, b"x-vcap-", 7)
             or starts(name, b"x-cf-", 5) or starts(name, b"x-b3", 4) or starts(name, b"b3", 2)
-            or starts(name, b"trace", 5))
+            or starts(name, b"trace", 5) or span.ieq(name, b"forwarded", 9))
 
 # gorouter: what the operator lists in hop_by_hop_headers_to_filter is not dropped either, whoever names it.
 cdef inline bint is_kept(const Settings *cfg, Span name) noexcept nogil:
@@ -217,7 +217,10 @@ cdef inline char *sticky_cookie(Worker *w, Exchange *x, const Head *h, char *at)
         wanted = negotiated
     if not wanted and not from_app:
         return at
-    at = fmt.put(at, b"Set-Cookie: __VCAP_ID__=", 24)
+    at = fmt.put(at, b"Set-Cookie: __VCAP_ID__", 23)
+    if x.down.mapping != NULL:
+        at = fmt.put(at, x.down.mapping.tag, tagged.TAG_LEN)
+    at = fmt.put(at, b"=", 1)
     at = fmt.span(at, id)
     at = fmt.put(at, b"; Path=", 7)
     at = fmt.span(at, cookie_path(endpoint.pool_context(x.ep.pool)))

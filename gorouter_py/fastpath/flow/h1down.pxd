@@ -10,7 +10,7 @@ from gorouter_py.fastpath.base.buf cimport Buf
 from gorouter_py.fastpath.http cimport heads, h1
 from gorouter_py.fastpath.http.heads cimport Head
 from gorouter_py.fastpath.net cimport sock, tap, timers
-from gorouter_py.fastpath.flow cimport conn, fault, h1read, h1write
+from gorouter_py.fastpath.flow cimport conn, fault, h1read, h1write, mapping
 from gorouter_py.fastpath.flow.state cimport *
 
 cdef inline Conn *accept(Worker *w, int fd, const u8 *addr, bint health_only) noexcept nogil:
@@ -197,7 +197,7 @@ cdef inline void finish(Conn *c) noexcept nogil:
     elif buf.used(c.in_) == 0:
         buf.release(&w.slabs, c.in_)
         c.in_ = NULL
-    if not keep or w.draining:
+    if not keep or w.draining or mapping.is_closed(c.s.mapping):
         close_after_flush(c)
         return
     conn.set_state(c, S_IDLE)

@@ -8,17 +8,15 @@ from gorouter_py.fastpath.base.buf cimport Buf, Slabs
 from gorouter_py.fastpath.base.rng cimport Rng
 from gorouter_py.fastpath.http.heads cimport Field, Head
 from gorouter_py.fastpath.http.chunked cimport Chunked
+from gorouter_py.fastpath.http.tagged cimport CookieName
 from gorouter_py.fastpath.route.endpoint cimport Endpoint, Pool
 from gorouter_py.fastpath.route.table cimport Table
 from gorouter_py.fastpath.route.balance cimport Pick
 from gorouter_py.fastpath.net.timers cimport Timer, Wheel
+from gorouter_py.fastpath.net.cidr cimport Network
 from gorouter_py.fastpath.net.pool cimport Idle, IdlePool
 from gorouter_py.fastpath.net.tap cimport Bounds, Counters, EventRing, LogRing, Meter, Series
 from gorouter_py.fastpath.flow.stream cimport Stream, StreamEvents, StreamOps
-
-cdef struct CookieName:
-    u8 n
-    char text[63]
 
 # A header the configuration names: name in lower case, and a text (a whole line, or a label). The bytes belong to the
 # DataPlane and live as long as the threads.
@@ -56,6 +54,7 @@ cdef enum:
     PAGE_STEPS_MAX = 256
     PAGE_CONSTANTS_MAX = 256
     PAGE_BYTES_MAX = 24576      # of a rendered page
+    TRUSTED_MAX = 64            # networks whose X-Forwarded-* a mapped listener believes
 
 # What the access log shows of a GET's query.
 cdef enum Redact:
@@ -136,6 +135,8 @@ cdef struct Settings:       # meaning and defaults: _fastpath.pyi
     char health_agent[256]
     Bounds lookup_bounds
     Bounds gorouter_bounds
+    u32 n_trusted
+    Network trusted[TRUSTED_MAX]
 
 cdef struct Shared:
     u32 log_level           # atomic: lowest level of the component log, 0 debug to 3 error
@@ -278,6 +279,9 @@ cdef struct Exchange:
     u64 dialed_ns           # when its connection was there; 0: it was there before
     Buf *trace              # lines in place of those marked DROP_TRACE; NULL without tracing
     Span sticky_id          # view into req
+    Buf *way_in             # by a mapping: the request's head as the app is to see it; else NULL
+    Buf *way_out            # ... and lines of its answer as the client is to see them
+    Span asked              # ... and the authority that the client used
     u32 series
     char request_id[36]
     u8 local_n
@@ -298,12 +302,15 @@ cdef enum CommandKind:
     CMD_DRAIN               # close listeners, then finish
     CMD_PURGE               # close idle connections to an endpoint (holds a reference)
     CMD_LISTEN              # take over a listening socket
+    CMD_REMAP               # listeners of one mapping stand for another from now on
+    CMD_UNLISTEN            # close the listeners of a mapping
 
 cdef struct Command:
     u32 kind
     int fd                  # CMD_LISTEN
     bint health_only        # CMD_LISTEN
-    void *arg               # CMD_PURGE
+    void *arg               # CMD_PURGE; CMD_LISTEN, CMD_UNLISTEN, CMD_REMAP: the mapping, with a reference
+    void *other             # CMD_REMAP: the mapping to come, with a reference
 
 cdef struct Worker:
     Shared *shared

@@ -10,6 +10,7 @@
 # - Views passed to events live until the event returns, but for a request's Head, which lives until done().
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64, i64
 from gorouter_py.fastpath.http.heads cimport Head
+from gorouter_py.fastpath.flow.mapping cimport Mapping
 
 # A field whose value is replaced, by index.
 cdef struct Edit:
@@ -48,6 +49,8 @@ cdef struct Stream:
     u8 ready                # up: connected; else on_ready will tell
     u8 reused               # up: a kept connection
     Span malformed          # up: what of the status line is wrong; a view, until on_fail returns
+    u8 trusted              # down, with a mapping: what the peer says of its own client is believed
+    Mapping *mapping        # down: of the listener it came by, with a reference; NULL for an ordinary one
 
 cdef struct StreamOps:
     i64 (*send_head)(Stream *s, HeadOut *h) noexcept nogil

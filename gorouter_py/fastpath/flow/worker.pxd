@@ -11,7 +11,8 @@ from gorouter_py.fastpath.net cimport pool, sock, tap, timers
 from gorouter_py.fastpath.net.timers cimport Timer
 from gorouter_py.fastpath.route cimport endpoint, epoch
 from gorouter_py.fastpath.route.endpoint cimport Endpoint
-from gorouter_py.fastpath.flow cimport conn, exchange, fault, h1down, h1up, h1write, tunnel
+from gorouter_py.fastpath.flow cimport conn, exchange, fault, h1down, h1up, h1write, mapping, remap, tunnel
+from gorouter_py.fastpath.flow.mapping cimport Mapping
 from gorouter_py.fastpath.flow.state cimport *
 
 cdef extern from * nogil:
@@ -83,8 +84,11 @@ cdef inline void destroy(Worker *w) noexcept nogil:
         w.cmd_tail += 1
         if cmd.kind == CMD_PURGE:
             endpoint.unref(<Endpoint *>cmd.arg)
-        elif cmd.kind == CMD_LISTEN:
+            continue
+        if cmd.kind == CMD_LISTEN:
             csys.close(cmd.fd)
+        mapping.unref(<Mapping *>cmd.arg)
+        mapping.unref(<Mapping *>cmd.other)
     while w.listeners != NULL:
         close_listener(w, w.listeners)
     conn.bury(w)
@@ -104,12 +108,16 @@ cdef inline void destroy(Worker *w) noexcept nogil:
         csys.close(w.wake)
     free(w)
 
-# The worker takes over a listening socket.
-cdef inline void add_listener(Worker *w, int fd, bint health_only) noexcept nogil:
+# The worker takes over a listening socket, and a reference to its mapping if it has one.
+cdef inline void add_listener(Worker *w, int fd, bint health_only, Mapping *m) noexcept nogil:
     cdef Conn *c = <Conn *>calloc(1, sizeof(Conn))
     if c == NULL:
         csys.close(fd)
+        if m != NULL:
+            dp.sub32(&m.listening, 1)
+        mapping.unref(m)
         return
+    c.s.mapping = m
     c.w = w
     c.fd = fd
     c.kind = K_LISTEN
@@ -132,6 +140,8 @@ cdef inline void close_listener(Worker *w, Conn *c) noexcept nogil:
     at[0] = c.next
     timers.cancel(&w.wheel, &c.timer)
     csys.close(c.fd)
+    if c.s.mapping != NULL:
+        dp.sub32_ar(&c.s.mapping.listening, 1)
     c.state = S_CLOSED
     c.next = w.graves
     w.graves = c
@@ -164,6 +174,8 @@ cdef inline bint accept_some(Conn *l, u32 most) noexcept nogil:
                 continue
             return not (err == csys.EMFILE or err == csys.ENFILE or err == csys.ENOBUFS or err == csys.ENOMEM)
         c = h1down.accept(l.w, fd, addr, l.s.health_only)
+        if c != NULL and l.s.mapping != NULL:
+            remap.attach(&l.w.shared.cfg, &c.s, l.s.mapping, addr)
         if c != NULL and not l.s.health_only and is_full(l.w):
             # the count includes this one: at the limit the client is told, not kept
             conn.set_state(c, S_HEAD)
@@ -190,15 +202,24 @@ cdef inline void drain(Worker *w) noexcept nogil:
         after = c.next
         # gorouter: the status port stays and says 503
         if not c.s.health_only:
-            # what the kernel has accepted would be reset by the close
-            accept_some(c, limits.MAILBOX)
-            close_listener(w, c)
+            leave_port(w, c)
         c = after
-    c = w.downs
+    part(w, NULL)
+
+# What the kernel has accepted would be reset by the close.
+cdef inline void leave_port(Worker *w, Conn *c) noexcept nogil:
+    csys.epoll_ctl(w.ep, csys.EPOLL_CTL_DEL, c.fd, NULL)
+    accept_some(c, limits.MAILBOX)
+    close_listener(w, c)
+
+# Ends client connections that have no request in progress: those of a mapping, or (NULL) all but the status port's.
+cdef inline void part(Worker *w, const Mapping *m) noexcept nogil:
+    cdef Conn *c = w.downs
+    cdef Conn *after
     while c != NULL:
         after = c.next
         # a fresh connection may have a request on its way: it is answered with Connection: close
-        if c.state == S_IDLE and not c.s.health_only:
+        if c.state == S_IDLE and not c.s.health_only and (m == NULL or c.s.mapping == m):
             if c.flags & C_TODO:
                 timers.set_ms(&w.wheel, &c.timer, FRESH_MS)
             elif c.out_bytes:
@@ -206,6 +227,33 @@ cdef inline void drain(Worker *w) noexcept nogil:
             else:
                 conn.kill(c, False)
         c = after
+
+# Closes the listeners of a mapping, and lets the connections they accepted end.
+cdef inline void unlisten(Worker *w, Mapping *m) noexcept nogil:
+    cdef Conn *c = w.listeners
+    cdef Conn *after
+    while c != NULL:
+        after = c.next
+        if c.s.mapping == m:
+            leave_port(w, c)
+        c = after
+    part(w, m)
+    mapping.unref(m)
+
+# What comes by the listeners of old from now on comes by new.
+cdef inline void change_mapping(Worker *w, Mapping *old, Mapping *new) noexcept nogil:
+    cdef Conn *c = w.listeners
+    while c != NULL:
+        if c.s.mapping == old:
+            mapping.ref(new)
+            dp.add32(&new.listening, 1)
+            c.s.mapping = new
+            dp.sub32_ar(&old.listening, 1)
+            mapping.unref(old)
+        c = c.next
+    part(w, old)
+    mapping.unref(old)
+    mapping.unref(new)
 
 # Has the drain come to every connection? Not while one may still be about to ask.
 cdef inline bint is_settled(Worker *w) noexcept nogil:
@@ -238,23 +286,35 @@ cdef inline void read_mailbox(Worker *w) noexcept nogil:
         elif cmd.kind == CMD_PURGE:
             purge(w, <Endpoint *>cmd.arg)
         elif cmd.kind == CMD_LISTEN:
-            add_listener(w, cmd.fd, cmd.health_only)
+            add_listener(w, cmd.fd, cmd.health_only, <Mapping *>cmd.arg)
+        elif cmd.kind == CMD_REMAP:
+            change_mapping(w, <Mapping *>cmd.arg, <Mapping *>cmd.other)
+        elif cmd.kind == CMD_UNLISTEN:
+            unlisten(w, <Mapping *>cmd.arg)
         dp.store64_rel(&w.cmd_tail, w.cmd_tail + 1)
 
+# Control, which alone fills the mailbox: is there room for n commands?
+cdef inline bint has_room(Worker *w, u32 n) noexcept nogil:
+    return w.cmd_head - dp.load64_acq(&w.cmd_tail) + n <= <u64>limits.MAILBOX
+
 # Control: leaves a command. False when the mailbox is full.
-cdef inline bint command(Worker *w, u32 kind, void *arg, int fd, bint health_only) noexcept nogil:
+cdef inline bint post(Worker *w, const Command *cmd) noexcept nogil:
     cdef u64 one = 1
-    cdef Command *cmd
-    if w.cmd_head - dp.load64_acq(&w.cmd_tail) >= <u64>limits.MAILBOX:
+    if not has_room(w, 1):
         return False
-    cmd = &w.cmds[w.cmd_head & (limits.MAILBOX - 1)]
-    cmd.kind = kind
-    cmd.arg = arg
-    cmd.fd = fd
-    cmd.health_only = health_only
+    w.cmds[w.cmd_head & (limits.MAILBOX - 1)] = cmd[0]
     dp.store64_rel(&w.cmd_head, w.cmd_head + 1)
     csys.write(w.wake, &one, 8)
     return True
+
+cdef inline bint command(Worker *w, u32 kind, void *arg, int fd, bint health_only) noexcept nogil:
+    cdef Command cmd
+    cmd.kind = kind
+    cmd.arg = arg
+    cmd.other = NULL
+    cmd.fd = fd
+    cmd.health_only = health_only
+    return post(w, &cmd)
 
 # ---- the loop ----------------------------------------------------------------------------------------------------
 

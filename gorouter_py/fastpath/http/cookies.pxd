@@ -37,9 +37,9 @@ cdef inline Span get_cookie(const Head *h, const char *name, u32 n) noexcept nog
     while <u32>i < h.nfields:
         if h.fields[i].id == heads.N_COOKIE:
             rest = heads.value(h, &h.fields[i])
-            while _next_part(&rest, &pair):
+            while next_part(&rest, &pair):
                 if pair.n > n and pair.p[0] == name[0] and memcmp(pair.p, name, n) == 0:
-                    if _split(pair, &key, &value) and key.n == n and _unquote(&value):
+                    if split(pair, &key, &value) and key.n == n and _unquote(&value):
                         return value
         i += 1
     return span.make(NULL, 0)
@@ -47,7 +47,7 @@ cdef inline Span get_cookie(const Head *h, const char *name, u32 n) noexcept nog
 # The name in a Set-Cookie value; p == NULL if the line sets nothing.
 cdef inline Span set_cookie_name(Span line) noexcept nogil:
     cdef Span pair, key, value
-    if _next_part(&line, &pair) and _split(pair, &key, &value) and _is_token(key):
+    if next_part(&line, &pair) and split(pair, &key, &value) and _is_token(key):
         return key
     return span.make(NULL, 0)
 
@@ -58,14 +58,14 @@ cdef inline bint parse_set_cookie(Span line, SetCookie *out) noexcept nogil:
     out.site = SITE_ABSENT
     out.secure = out.http_only = out.partitioned = 0
     out.has_max_age = out.max_age_positive = 0
-    if not _next_part(&line, &part) or not _split(part, &key, &value) or not _is_token(key) or not _unquote(&value):
+    if not next_part(&line, &part) or not split(part, &key, &value) or not _is_token(key) or not _unquote(&value):
         return False
     out.name = key
     out.value = value
-    while _next_part(&line, &part):
+    while next_part(&line, &part):
         if part.n == 0:
             continue
-        if not _split(part, &key, &value):
+        if not split(part, &key, &value):
             key = part
             value = span.make(part.p + part.n, 0)
         _attribute(out, key, value)
@@ -109,7 +109,7 @@ cdef inline void _max_age(SetCookie *out, Span v) noexcept nogil:
     out.max_age_positive = at == 0 and not zero
 
 # The next piece between semicolons, trimmed; advances rest. False when nothing is left.
-cdef inline bint _next_part(Span *rest, Span *part) noexcept nogil:
+cdef inline bint next_part(Span *rest, Span *part) noexcept nogil:
     cdef const char *q
     if rest.p == NULL:
         return False
@@ -124,7 +124,7 @@ cdef inline bint _next_part(Span *rest, Span *part) noexcept nogil:
     return True
 
 # name "=" value, both trimmed; False without a '='.
-cdef inline bint _split(Span pair, Span *key, Span *value) noexcept nogil:
+cdef inline bint split(Span pair, Span *key, Span *value) noexcept nogil:
     cdef const char *q = <const char *>memchr(pair.p, c'=', pair.n)
     if q == NULL:
         return False
