@@ -144,6 +144,7 @@ class DataPlane:
         instance_index: str = "",
         process_id: str = "",
         local: bool = False,
+        tags: bytes = b"",
         balancing: str = "",
         hash_header: str = "",
         hash_balance: float = 0.0,
@@ -154,6 +155,7 @@ class DataPlane:
         query cut, one trailing "/" dropped). ip: textual IPv4 or IPv6 address. ValueError if either does not parse.
         balancing ("round-robin", "least-connection", "hash"; "" leaves it) is the whole route's from now on;
         hash needs hash_header, and hash_balance > 0 passes over endpoints with more than that times the mean load.
+        tags: what envelopes say of the instance, as control/sonde.encode_tags gives it.
         The same address may be added twice; keeping identities unique is the registry's work."""
     def replace(
         self,
@@ -164,6 +166,7 @@ class DataPlane:
         instance_index: str = "",
         process_id: str = "",
         local: bool = False,
+        tags: bytes = b"",
         balancing: str = "",
         hash_header: str = "",
         hash_balance: float = 0.0,
@@ -185,6 +188,24 @@ class DataPlane:
         """Routes in the table, those without an instance included."""
     def reclaim(self) -> int:
         """Frees what no worker can see any more; returns how many objects still wait. Call it about once a second."""
+    # -- where logs go beside files, before start ----------------------------------------------------------
+    def stream_log(self, fd: int, ip: str, port: int, *, tcp: bool, origin: str, truncate: int = 0) -> None:
+        """The access log to a syslog server.
+
+        fd: connected and non-blocking, owned from here on; a TCP connection that breaks is opened anew to ip and port.
+        origin: "host application process-id". truncate: most bytes of a line, 0 = all."""
+    def send_envelopes(
+        self,
+        fd: int,
+        *,
+        lines: bool = False,
+        server_events: bool = False,
+        client_events: bool = False,
+        source_instance: str = "0",
+    ) -> None:
+        """Envelopes to the metron agent: access-log lines, HttpStartStop of requests, and of attempts.
+
+        fd: a connected UDP socket, owned from here on."""
     # -- threads -------------------------------------------------------------------------------------------
     def start(self, listeners: Sequence[tuple[str, Sequence[int]]]) -> None:
         """Starts the logger and the workers.
@@ -226,6 +247,8 @@ class DataPlane:
         """lookup_time: from a request's head to the choice of its first instance, or to there being none;
         gorouter_time: what the router itself took, of requests that got an instance. Empty if not metered."""
     def events(self, limit: int = 1024) -> list[Event]: ...
+    def outlets(self) -> dict[str, int]:
+        """syslog_lines, syslog_lost, envelopes_sent, envelopes_lost; what rings had no room for is in counters()."""
     def turns(self) -> list[int]:
         """Turns of each worker's loop; one that stands still for seconds is stuck."""
 

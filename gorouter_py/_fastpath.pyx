@@ -15,7 +15,7 @@ from gorouter_py.fastpath.net.tap cimport Bounds, Event, EventRing, Meter, Serie
 from gorouter_py.fastpath.route cimport balance, endpoint, epoch, table
 from gorouter_py.fastpath.route.endpoint cimport Endpoint, EndpointArray, Pool
 from gorouter_py.fastpath.http cimport tagged
-from gorouter_py.fastpath.flow cimport fault, logger, mapping, worker
+from gorouter_py.fastpath.flow cimport fault, logger, mapping, syslog, worker
 from gorouter_py.fastpath.flow.mapping cimport Mapping
 from gorouter_py.fastpath.flow.state cimport *
 
@@ -72,8 +72,25 @@ cdef object route_error(int code, str uri):
 BALANCES = {"round-robin": endpoint.ROUND_ROBIN, "least-connection": endpoint.LEAST_CONNECTION, "hash": endpoint.HASH}
 
 
+cdef int write_socket_address(bytes ip, int port, u8 *addr, u8 *addr_len) except -1:
+    if not 0 < port < 65536:
+        raise ValueError(f"port {port} must be from 1 to 65535")
+    memset(addr, 0, 28)
+    addr[2] = port >> 8
+    addr[3] = port & 255
+    if csys.inet_pton(csys.AF_INET, ip, addr + 4) == 1:
+        (<csys.sockaddr *>addr).sa_family = csys.AF_INET
+        addr_len[0] = 16
+    elif csys.inet_pton(csys.AF_INET6, ip, addr + 8) == 1:
+        (<csys.sockaddr *>addr).sa_family = csys.AF_INET6
+        addr_len[0] = 28
+    else:
+        raise ValueError(f"{ip.decode()!r} is not an IPv4 or IPv6 address")
+    return 0
+
+
 cdef Endpoint *new_endpoint(Shared *g, str ip, int port, str app, str instance_id, str instance_index,
-                            str process_id, bint local) except NULL:
+                            str process_id, bint local, bytes tags) except NULL:
     cdef u8 addr[28]
     cdef char text[64]
     cdef u8 addr_len
@@ -84,22 +101,10 @@ cdef Endpoint *new_endpoint(Shared *g, str ip, int port, str app, str instance_i
     cdef bytes raw = ip.encode()
     cdef bytes app_raw = app.encode(), id_raw = instance_id.encode(), index_raw = instance_index.encode()
     cdef bytes process_raw = process_id.encode()
-    if not 0 < port < 65536:
-        raise ValueError(f"port {port} must be from 1 to 65535")
-    memset(addr, 0, sizeof(addr))
-    addr[2] = port >> 8
-    addr[3] = port & 255
-    if csys.inet_pton(csys.AF_INET, raw, addr + 4) == 1:
-        (<csys.sockaddr *>addr).sa_family = csys.AF_INET
-        addr_len = 16
-    elif csys.inet_pton(csys.AF_INET6, raw, addr + 8) == 1:
-        (<csys.sockaddr *>addr).sa_family = csys.AF_INET6
-        addr_len = 28
-    else:
-        raise ValueError(f"{ip!r} is not an IPv4 or IPv6 address")
+    write_socket_address(raw, port, addr, &addr_len)
     text_n = sock.write_addr(text, addr, &off, &ip_n)
     code = endpoint.endpoint_new(g.table.cells, &e, addr, addr_len, span.make(text, text_n),
-                                 view(app_raw), view(id_raw), view(index_raw), view(process_raw))
+                                 view(app_raw), view(id_raw), view(index_raw), view(process_raw), view(tags))
     if code < 0:
         raise route_error(code, "")
     e.local = local
@@ -135,6 +140,8 @@ cdef class DataPlane:
         if self.g == NULL or table.init(&self.g.table) < 0:
             raise MemoryError
         self.g.log_fd = -1
+        self.g.metron_fd = -1
+        self.g.syslog.fd = -1
         self.g.logger_wake = -1
         self.g.healthy = 1
         self.g.log_level = 3
@@ -172,18 +179,22 @@ cdef class DataPlane:
             csys.close(self.g.log_fd)
         if self.g.logger_wake >= 0:
             csys.close(self.g.logger_wake)
+        if self.g.metron_fd >= 0:
+            csys.close(self.g.metron_fd)
+        syslog.close(&self.g.syslog)
         free(self.g)
 
     # -- route table -----------------------------------------------------------------------------------------------
     # A handle is the endpoint's address, good as long as the table lists it: the table's reference keeps it alive.
 
     def add(self, str uri, str ip, int port, *, str app="", str instance_id="", str instance_index="",
-            str process_id="", bint local=False, str balancing="", str hash_header="", double hash_balance=0.0):
+            str process_id="", bint local=False, bytes tags=b"", str balancing="", str hash_header="",
+            double hash_balance=0.0):
         cdef bytes key = uri.encode()
         cdef Endpoint *e
         cdef int code
         check_balancing(balancing, hash_header)
-        e = new_endpoint(self.g, ip, port, app, instance_id, instance_index, process_id, local)
+        e = new_endpoint(self.g, ip, port, app, instance_id, instance_index, process_id, local, tags)
         code = table.add_endpoint(&self.g.table, key, len(key), e)
         if code < 0:
             endpoint.unref(e)
@@ -197,7 +208,7 @@ cdef class DataPlane:
         return <size_t>e
 
     def replace(self, size_t handle, *, str app="", str instance_id="", str instance_index="", str process_id="",
-                bint local=False, str balancing="", str hash_header="", double hash_balance=0.0):
+                bint local=False, bytes tags=b"", str balancing="", str hash_header="", double hash_balance=0.0):
         cdef Endpoint *old = <Endpoint *>handle
         cdef u16 port = (<u16>old.addr[2] << 8) | old.addr[3]
         cdef str text = unview(endpoint.addr_text(old)).decode()
@@ -205,7 +216,7 @@ cdef class DataPlane:
         cdef int code
         check_balancing(balancing, hash_header)
         e = new_endpoint(self.g, text.rpartition(":")[0].strip("[]"), port, app, instance_id, instance_index,
-                         process_id, local)
+                         process_id, local, tags)
         endpoint.ref(old)
         code = table.replace_endpoint(&self.g.table, old, e)
         if code < 0:
@@ -291,6 +302,45 @@ cdef class DataPlane:
     def reclaim(self):
         self._note_series()
         return epoch.poll(&self.g.table.epoch)
+
+    # -- where logs go beside files --------------------------------------------------------------------------------
+
+    def stream_log(self, int fd, str ip, int port, *, bint tcp, str origin, int truncate=0):
+        cdef bytes raw = ip.encode(), head = (" " + origin + " - \ufeff").encode()
+        if self.started or self.g.syslog.buf != NULL:
+            raise RuntimeError("already started")
+        if len(head) > sizeof(self.g.syslog.origin):
+            raise ValueError(f"origin {origin!r} is too long")
+        write_socket_address(raw, port, self.g.syslog.addr, &self.g.syslog.addr_len)
+        self.g.syslog.truncate = max(truncate, 0)
+        self.g.syslog.origin_n = len(head)
+        memcpy(self.g.syslog.origin, <const char *>head, len(head))
+        if not syslog.open(&self.g.syslog, fd, tcp):
+            raise MemoryError
+        self.g.cfg.log_enabled = self.g.cfg.log_ring = True
+
+    def send_envelopes(self, int fd, *, bint lines=False, bint server_events=False, bint client_events=False,
+                       str source_instance="0"):
+        cdef bytes source = source_instance.encode()
+        if self.started or self.g.metron_fd >= 0:
+            raise RuntimeError("already started")
+        if len(source) > sizeof(self.g.source_instance):
+            raise ValueError(f"source instance {source_instance!r} is too long")
+        self.g.source_instance_n = len(source)
+        memcpy(self.g.source_instance, <const char *>source, len(source))
+        self.g.metron_fd = fd
+        self.g.cfg.log_envelopes = lines
+        self.g.cfg.log_enabled = self.g.cfg.log_enabled or lines
+        self.g.cfg.server_events = server_events
+        self.g.cfg.client_events = client_events
+
+    def outlets(self):
+        return {
+            "syslog_lines": dp.load64(&self.g.syslog.lines),
+            "syslog_lost": dp.load64(&self.g.syslog.lost),
+            "envelopes_sent": dp.load64(&self.g.envelopes_sent),
+            "envelopes_lost": dp.load64(&self.g.envelopes_lost),
+        }
 
     # -- threads ---------------------------------------------------------------------------------------------------
 

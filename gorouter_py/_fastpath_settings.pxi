@@ -256,7 +256,7 @@ cdef void fill_settings(Settings *c, dict s):
     c.keep_alive_100_continue = s["keep_alive_100_continue"]
     c.log_forwarded_for = s["log_forwarded_for"]
     c.log_source_ip = s["log_source_ip"]
-    c.log_enabled = bool(s["access_log"]) or s["access_log_stdout"]
+    c.log_enabled = c.log_ring = bool(s["access_log"]) or s["access_log_stdout"]
     c.n_sticky = len(s["sticky_cookie_names"])
     for i, name in enumerate(s["sticky_cookie_names"]):
         text = name.encode()

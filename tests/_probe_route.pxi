@@ -142,7 +142,7 @@ cdef class RouteTable:
         cdef Endpoint *e
         route_check(route_endpoint.endpoint_new(self.t.cells, &e, <const uint8_t *><const char *>addr, <uint8_t>len(addr),
                                                 route_view(text), route_view(app), route_view(id), route_view(index),
-                                                route_view(process)))
+                                                route_view(process), route_span.make(NULL, 0)))
         e.local = local
         self.made[e.serial] = <size_t>e
         return e.serial
@@ -478,7 +478,8 @@ cdef Endpoint *route_new(RouteStress *s, const char *uri, uint32_t uri_n, uint64
     for i in range(uri_n):
         app[i] = <char>route_dp.lower(uri[i])
     if route_endpoint.endpoint_new(s.t.cells, &e, addr, 16, route_span.make(text, n), route_span.make(app, uri_n),
-                                   route_span.make(NULL, 0), route_span.make(NULL, 0), route_span.make(NULL, 0)) < 0:
+                                   route_span.make(NULL, 0), route_span.make(NULL, 0), route_span.make(NULL, 0),
+                                   route_span.make(NULL, 0)) < 0:
         return NULL
     return e
 
@@ -667,7 +668,7 @@ def route_footprint(uint32_t n):
             uri_n = <uint32_t>(end - uri)
             if route_endpoint.endpoint_new(t.cells, &e, addr, 16, route_span.make(b"10.123.45.67:61001", 18),
                                            route_span.make(id, 36), route_span.make(id, 36), route_span.make(b"0", 1),
-                                           route_span.make(NULL, 0)) < 0:
+                                           route_span.make(NULL, 0), route_span.make(NULL, 0)) < 0:
                 break
             if route_table.add_endpoint(t, uri, uri_n, e) < 0:
                 break

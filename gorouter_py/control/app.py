@@ -39,6 +39,7 @@ from gorouter_py.control import (
     log,
     messages,
     metrics,
+    outlets,
     registry,
     reports,
     routing_api,
@@ -144,6 +145,11 @@ class Router:
             raise StartError("error-creating-access-logger", error) from None
         except ValueError as error:
             raise StartError("initialize-router-error", error) from None
+        self._outlets = outlets.Outlets(self._data_plane, config, root.session("access-grlog"))
+        try:
+            self._outlets.open_syslog()
+        except (outlets.CannotDial, ValueError) as error:
+            raise StartError("error-creating-access-logger", error) from None
         self._resolver = Resolver(root.session("registry"))
         self._registry = registry.Registry(
             self._data_plane, self._resolver, root.session("registry"), _registry_limits(config)
@@ -551,6 +557,7 @@ class Router:
     def _keep_house(self) -> None:
         now = time.monotonic()
         self._data_plane.reclaim()
+        self._outlets.look()
         self._registry.drop_empty(now)
         stuck = self._watchdog.stuck(self._data_plane.turns(), now)
         if stuck:
@@ -646,9 +653,10 @@ class Router:
     def _start_dropsonde(self) -> None:
         """Metrics by UDP: gorouter's form alone sends them unasked."""
         config = self._config
-        if not config.enable_envelope_v1_metrics:
-            return
         try:
+            self._outlets.open_metron(dropsonde.connect)
+            if not config.enable_envelope_v1_metrics:
+                return
             self._emitter = dropsonde.Emitter(config.logging.metron_address)
         except dropsonde.CannotInitialize as error:
             raise StartError("dropsonde-initialize-error", error) from None
@@ -719,6 +727,7 @@ class Router:
             gauges["snapshot_written_timestamp_seconds"] = self._snapshot.last_written or 0
         if self._emitter is not None:
             totals |= {"dropsonde_datagrams": self._emitter.sent, "dropsonde_failures": self._emitter.failed}
+        totals |= self._data_plane.outlets()
         series = self._data_plane.series()
         return metrics.Readings(
             counters=self._data_plane.counters(),
@@ -769,6 +778,7 @@ def _registry_limits(config: Config) -> registry.Limits:
         sharding_mode=config.routing_table_sharding_mode,
         isolation_segments=frozenset(config.isolation_segments),
         zone=config.zone,
+        tags=outlets.wants_tags(config),
     )
 
 

@@ -1,6 +1,5 @@
 """Metrics as dropsonde version 1 envelopes: one protobuf message per UDP datagram to the metron agent of the machine.
 
-`counter_event` and `value_metric` are the wire format and nothing else (field numbers of the public sonde protocol).
 `Emitter` owns the socket: it never blocks and never raises; a datagram that could not be sent is counted in `failed`.
 `Batch` turns totals into the differences that go out every BATCH_S seconds. Control thread.
 
@@ -10,22 +9,19 @@ latest batch.
 
 import os
 import socket
-import struct
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
+from gorouter_py.control.sonde import counter_event, value_metric
 from gorouter_py.control.traffic import STATUS_GROUPS, UNREGISTERED, Histogram, Taken
 
 if TYPE_CHECKING:
     from gorouter_py._fastpath import Meter
 
-ORIGIN: Final = "gorouter"
 BATCH_S: Final = 5.0
 UPTIME_S: Final = 1.0
-VALUE_METRIC: Final = 6
-COUNTER_EVENT: Final = 7
 # gorouter: these are sent even if nothing happened
 ALWAYS: Final = (
     "bad_gateways", "backend_exhausted_conns", "backend_invalid_id", "backend_invalid_tls_cert",
@@ -41,42 +37,6 @@ FROM_DATA_PLANE: Final = (
 
 # Name, the data plane's name, its nanoseconds per unit, unit
 MEASURED: Final = (("route_lookup_time", "lookup_time", 1, "ns"), ("gorouter_time", "gorouter_time", 1_000_000, "ms"))
-
-
-# -- wire format ---------------------------------------------------------------------------------------------
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _chunk(field: int, value: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(value)) + value
-
-
-def _envelope(kind: int, event_field: int, event: bytes, at_ns: int, origin: str) -> bytes:
-    # Envelope: origin 1, eventType 2, timestamp 6, valueMetric 9, counterEvent 10
-    return _chunk(1, origin.encode()) + _number(2, kind) + _number(6, at_ns) + _chunk(event_field, event)
-
-
-def counter_event(name: str, delta: int, at_ns: int, origin: str = ORIGIN) -> bytes:
-    """An envelope with a CounterEvent; at_ns: wall clock."""
-    return _envelope(COUNTER_EVENT, 10, _chunk(1, name.encode()) + _number(2, delta), at_ns, origin)
-
-
-def value_metric(name: str, value: float, unit: str, at_ns: int, origin: str = ORIGIN) -> bytes:
-    """An envelope with a ValueMetric; at_ns: wall clock."""
-    event = _chunk(1, name.encode()) + b"\x11" + struct.pack("<d", value) + _chunk(3, unit.encode())
-    return _envelope(VALUE_METRIC, 9, event, at_ns, origin)
 
 
 # -- sending -------------------------------------------------------------------------------------------------
@@ -98,19 +58,25 @@ def destination(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]") or "127.0.0.1", int(port)
 
 
+def connect(address: str) -> socket.socket:
+    """A non-blocking socket to the agent; its address is resolved once. CannotInitialize if that fails."""
+    host, port = destination(address)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        found.sort(key=lambda each: each[0] != socket.AF_INET)  # Go: an IPv4 address comes first
+        made = socket.socket(found[0][0], socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        made.connect(found[0][4])
+    except OSError as error:
+        raise CannotInitialize(f"Failed to initialize dropsonde: lookup {host}: {error}") from None
+    return made
+
+
 class Emitter:
-    """Sends datagrams; `address` is resolved once. CannotInitialize if that fails."""
+    """Sends datagrams to the agent. CannotInitialize if its address is no use."""
 
     def __init__(self, address: str, wall: Callable[[], int] = time.time_ns) -> None:
-        host, port = destination(address)
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-        except OSError as error:
-            raise CannotInitialize(f"Failed to initialize dropsonde: lookup {host}: {error}") from None
-        found.sort(key=lambda each: each[0] != socket.AF_INET)  # Go: an IPv4 address comes first
-        family, self._peer = found[0][0], found[0][4]
+        self._socket = connect(address)
         self._wall = wall
-        self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         self.sent = 0
         self.failed = 0
 
@@ -125,7 +91,7 @@ class Emitter:
 
     def _send(self, datagram: bytes) -> None:
         try:
-            self._socket.sendto(datagram, self._peer)
+            self._socket.send(datagram)
         except OSError:  # nobody listens, the buffer is full: metrics are not worth more than a count
             self.failed += 1
         else:

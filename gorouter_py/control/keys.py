@@ -19,8 +19,6 @@ from typing import Any, Protocol, get_args, get_origin, get_type_hints
 from gorouter_py.component import LEVELS, Pem, Problem, Seconds, Uint, Uint16, Uint32, format_duration
 
 NO_TLS = "TLS is not served yet"
-NO_METRON = "access logs go to files"
-NO_EVENTS = "no event per request"
 NO_ROUTE_SERVICES = "route services are not served yet"
 PARSED_ONLY = "without effect in gorouter too"
 
@@ -96,11 +94,11 @@ class LogFormat:
 @dataclass
 class Logging:
     syslog: str = key("", 'prefix of the log\'s "source"; empty means gorouter.stdout')
-    syslog_addr: str = later("127.0.0.1:514", "no syslog yet")
-    syslog_network: str = later("udp", "no syslog yet")
-    syslog_truncate: int = later(0, "no syslog yet")
+    syslog_addr: str = key("127.0.0.1:514", "of access_log.enable_streaming")
+    syslog_network: str = key("udp", "tcp, tcp4, tcp6, udp, udp4 or udp6")
+    syslog_truncate: int = key(0, "most bytes of an access-log line there; 0: all")
     level: str = key("debug", choices=LEVELS)
-    loggregator_enabled: bool = later(False, NO_METRON)
+    loggregator_enabled: bool = key(False, "access-log lines of applications go to the metron agent")
     metron_address: str = key("localhost:3457", "dropsonde datagrams go there; resolved once")
     disable_log_forwarded_for: bool = key(False, 'x_forwarded_for:"-" in the access log')
     disable_log_source_ip: bool = key(False, 'client address "-" in the access log')
@@ -148,7 +146,7 @@ class Tracing:
 @dataclass
 class AccessLog:
     file: str = key("", 'path, appended to; "-" is standard output, empty none')
-    enable_streaming: bool = later(False, "no syslog yet")
+    enable_streaming: bool = key(False, "access-log lines go to logging.syslog_addr")
 
 
 @dataclass
@@ -348,8 +346,8 @@ class Config:
     html_error_template_file: str = key("", "Go template of the router's own error pages; empty: plain text")
     per_request_metrics_reporting: bool = key(True, "latency by dropsonde (means) and Prometheus")
     enable_envelope_v1_metrics: bool = key(True, "dropsonde datagrams to logging.metron_address")
-    send_http_start_stop_server_event: bool = later(True, NO_EVENTS)
-    send_http_start_stop_client_event: bool = later(True, NO_EVENTS)
+    send_http_start_stop_server_event: bool = key(True, "events per request, with enable_envelope_v1_metrics")
+    send_http_start_stop_client_event: bool = key(True, "events per attempt, with enable_envelope_v1_metrics")
     per_app_prometheus_http_metrics_reporting: bool = key(False, "http_latency_seconds by tag source_id")
     healthcheck_poll_interval: Seconds = later(10.0, PARSED_ONLY)
     healthcheck_timeout: Seconds = later(5.0, PARSED_ONLY)

@@ -31,6 +31,7 @@ from typing import Any, Final, Protocol
 
 from gorouter_py.control import messages
 from gorouter_py.control.messages import Registration, StaticRegistration
+from gorouter_py.control.sonde import encode_tags
 from gorouter_py.control.throttle import Throttle
 
 NEVER: Final = math.inf
@@ -57,6 +58,7 @@ class Table(Protocol):
         instance_index: str = "",
         process_id: str = "",
         local: bool = False,
+        tags: bytes = b"",
         balancing: str = "",
         hash_header: str = "",
         hash_balance: float = 0.0,
@@ -70,6 +72,7 @@ class Table(Protocol):
         instance_index: str = "",
         process_id: str = "",
         local: bool = False,
+        tags: bytes = b"",
         balancing: str = "",
         hash_header: str = "",
         hash_balance: float = 0.0,
@@ -107,6 +110,7 @@ class Limits:
     sharding_mode: str = "all"
     isolation_segments: frozenset[str] = frozenset()
     zone: str = ""  # of this router
+    tags: bool = False  # the table is told an instance's tags
 
 
 @dataclass
@@ -704,6 +708,8 @@ class Registry:
         }
         if facts.tags:
             identity["process_id"] = facts.tags.get("process_id", "")
+            if self._limits.tags:
+                identity["tags"] = encode_tags(facts.tags)
         if self._limits.zone and facts.availability_zone == self._limits.zone:
             identity["local"] = True
         if facts.options is not None:

@@ -30,6 +30,7 @@ VALUES = {
     "log",
     "metrics",
     "snapshot",
+    "sonde",
     "traffic",
     "verdict",
 }

@@ -56,11 +56,15 @@ def listener() -> socket.socket:
 class Router:
     """A running data plane with one port for requests and one for status."""
 
-    def __init__(self, log: Path | None = None, **settings: Any) -> None:
+    def __init__(
+        self, log: Path | None = None, outlets: Callable[[_fastpath.DataPlane], None] | None = None, **settings: Any
+    ) -> None:
         self.log_path = log
         if log is not None:
             settings["access_log"] = str(log)
         self.plane = _fastpath.DataPlane(settings)
+        if outlets is not None:
+            outlets(self.plane)
         self._clients: list[Wire] = []
         self.handles: list[int] = []
         first, health = listener(), listener()

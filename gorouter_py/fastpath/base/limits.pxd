@@ -27,6 +27,9 @@ cdef enum:
     ACCEPT_MAX = 64             # connections accepted in one turn, so that others are not delayed
     LOG_LINE_MAX = 45056        # bytes of an access-log line from which further columns are left empty
     LOG_RING = 1048576          # bytes of a worker's access-log ring (a power of two)
+    DATAGRAM_MAX = 65000        # bytes of an envelope: a UDP datagram has at most 65,507
+    TAGS_MAX = 1024             # bytes of an instance's tags, encoded
+    SYSLOG_ROOM = 1048576       # bytes of lines that wait for the syslog server
     EVENT_RING = 1024           # entries of a worker's event ring (a power of two)
     MAILBOX = 4096              # commands waiting for a worker (a power of two)
     IDLE_PER_ENDPOINT = 128     # idle upstream connections a worker keeps for one endpoint by default

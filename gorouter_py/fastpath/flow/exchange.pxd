@@ -14,7 +14,9 @@ from gorouter_py.fastpath.http.heads cimport Field, Head
 from gorouter_py.fastpath.net cimport tap, timers
 from gorouter_py.fastpath.route cimport balance, endpoint
 from gorouter_py.fastpath.route.endpoint cimport Endpoint
-from gorouter_py.fastpath.flow cimport answer, choice, fault, forward, logline, mapping, remap, report, series, trace
+from gorouter_py.fastpath.flow cimport (
+    answer, choice, envelope, fault, forward, logline, mapping, remap, report, series, trace
+)
 from gorouter_py.fastpath.flow.stream cimport HeadOut, Stream
 from gorouter_py.fastpath.flow.state cimport *
 
@@ -77,6 +79,9 @@ cdef inline void end(Exchange *x, bint clean) noexcept nogil:
     dp.bump64(&w.counters.request_body_bytes, x.req_bytes)
     dp.bump64(&w.counters.response_body_bytes, x.resp_bytes)
     logline.emit(w, x, now)
+    # gorouter: none for an answer that was cut
+    if w.shared.cfg.server_events and (clean or not (x.flags & X_RESP_HEAD)) and not (x.flags & X_NO_LOG):
+        envelope.start_stop(w, x, envelope.SERVER, x.began_ns, now, x.status, <i64>x.resp_bytes)
     if x.ep != NULL:
         series.observe(w, x.ep.pool, x.status, now - x.began_ns)
         if w.shared.cfg.meter:
@@ -265,6 +270,8 @@ cdef inline bint note_failure(Exchange *x, int code) noexcept nogil:
     cdef const fault.Row *row = fault.row(code)
     cdef bint again, blamed
     landed(x)
+    if w.shared.cfg.client_events and not (x.flags & X_RESP_HEAD):
+        client_event(x, 0, 0)
     x.fault = code
     x.lost_ns += clock.mono_ns() - x.tried_ns
     tap.inc(&w.counters.endpoint_failures)
@@ -284,6 +291,16 @@ cdef inline bint note_failure(Exchange *x, int code) noexcept nogil:
     again = again and x.attempts < limits.ATTEMPTS_MAX
     report.failure(x, code, again, blamed)
     return again
+
+# An attempt has its response head (status), or has failed (0).
+cdef inline void client_event(Exchange *x, u32 status, i64 length) noexcept nogil:
+    envelope.start_stop(x.w, x, envelope.CLIENT, x.tried_ns, clock.mono_ns(), status, length)
+
+# gorouter: -1 where the length is not announced
+cdef inline i64 announced_length(const Head *h) noexcept nogil:
+    if h.framing == heads.BODY_CHUNKED or h.framing == heads.BODY_CLOSE:
+        return -1
+    return <i64>h.content_length if h.framing == heads.BODY_LENGTH else 0
 
 # ---- events of the client's stream -------------------------------------------------------------------------------
 
@@ -380,6 +397,8 @@ cdef inline void on_head(void *owner, Stream *s, Head *h) noexcept nogil:
         x.local_n = <u8>s.ops.local_addr(s, x.local)
     x.status = h.status
     x.flags |= X_RESP_HEAD
+    if x.w.shared.cfg.client_events:
+        client_event(x, h.status, announced_length(h))
     answer.count_status(x)
     forward.response(x.w, x, h, &out, ends_after(x))
     if x.way_in != NULL and not remap.leave(x.w, x, h, &out):
@@ -426,6 +445,8 @@ cdef inline void switch_protocols(Exchange *x, Head *h) noexcept nogil:
         tap.inc(&x.w.counters.websocket_upgrades)
     x.status = 101
     x.flags |= X_RESP_HEAD | X_TUNNEL
+    if x.w.shared.cfg.client_events:
+        client_event(x, 101, 0)
     tap.dec(&x.w.counters.requests_active)
     tap.inc(&x.w.counters.tunnels_open)
     answer.count_status(x)

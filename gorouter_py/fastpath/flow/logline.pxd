@@ -8,7 +8,7 @@ from gorouter_py.fastpath.http cimport heads
 from gorouter_py.fastpath.http.heads cimport Head
 from gorouter_py.fastpath.route cimport endpoint
 from gorouter_py.fastpath.net cimport tap
-from gorouter_py.fastpath.flow cimport daytime, fault, forward, rewrite
+from gorouter_py.fastpath.flow cimport daytime, envelope, fault, forward, rewrite
 from gorouter_py.fastpath.flow.state cimport *
 
 cdef enum:
@@ -336,9 +336,13 @@ cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
         if p - w.scratch > limits.LOG_LINE_MAX:
             v.n = 0
         p = quoted(p + 1, v)
+    # gorouter: the agent gets only what belongs to an application
+    if cfg.log_envelopes and x.ep != NULL and x.ep.app_len:
+        envelope.log_line(w, x, span.make(w.scratch, <u32>(p - w.scratch)), x.wall_ns + ended_ns - x.began_ns)
     p[0] = c'\n'
     p += 1
-    push(w, span.make(w.scratch, <u32>(p - w.scratch)))
+    if cfg.log_ring:
+        push(w, span.make(w.scratch, <u32>(p - w.scratch)))
 
 cdef inline void push(Worker *w, Span line) noexcept nogil:
     cdef u64 one = 1

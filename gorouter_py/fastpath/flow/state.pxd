@@ -101,7 +101,11 @@ cdef struct Settings:       # meaning and defaults: _fastpath.pyi
     bint keep_alive_100_continue
     bint log_forwarded_for
     bint log_source_ip
-    bint log_enabled
+    bint log_enabled        # lines are made
+    bint log_ring           # ... for the logger thread: file, stdout, syslog
+    bint log_envelopes      # ... for the metron agent
+    bint server_events      # HttpStartStop of requests
+    bint client_events      # ... and of attempts
     bint enable_zipkin
     bint enable_w3c
     u8 redact_query         # a Redact
@@ -138,6 +142,34 @@ cdef struct Settings:       # meaning and defaults: _fastpath.pyi
     u32 n_trusted
     Network trusted[TRUSTED_MAX]
 
+cdef enum SyslogState:
+    SYSLOG_CLOSED = 0           # to be opened at retry_at_ns
+    SYSLOG_CONNECTING
+    SYSLOG_OPEN
+
+cdef struct Syslog:             # the logger thread's, but for its atomics
+    u64 lines                   # atomic: sent
+    u64 lost                    # atomic: dropped
+    char *buf                   # limits.SYSLOG_ROOM; NULL = no syslog
+    u32 n                       # bytes in it
+    u32 sent                    # ... of which are gone
+    u32 start                   # where the line that is being taken begins
+    u32 taken                   # bytes of its text
+    u32 truncate                # most bytes of a text; 0 = all
+    bint fresh                  # between two lines
+    bint skip                   # this one is dropped
+    bint tcp
+    int fd
+    u32 state                   # a SyslogState
+    u64 retry_at_ns
+    u64 stamp_s                 # second that stamp shows
+    u32 stamp_n
+    char stamp[32]
+    u32 origin_n
+    char origin[512]            # " host application process-id - BOM"
+    u8 addr[28]
+    u8 addr_len
+
 cdef struct Shared:
     u32 log_level           # atomic: lowest level of the component log, 0 debug to 3 error
     Settings cfg
@@ -155,6 +187,12 @@ cdef struct Shared:
     bint log_stdout
     u32 log_reopen          # atomic
     char log_path[4096]
+    Syslog syslog
+    int metron_fd           # connected UDP socket; -1 none
+    u64 envelopes_sent      # atomic, the logger's
+    u64 envelopes_lost      # atomic: the kernel did not take them
+    u32 source_instance_n
+    char source_instance[24]
 
 # ---- connections -------------------------------------------------------------------------------------------------
 
@@ -329,6 +367,7 @@ cdef struct Worker:
     Rng rng
     Counters counters
     LogRing log
+    LogRing datagrams       # u32 length and bytes, for metron; data NULL = none wanted
     EventRing events
     Series *series[limits.SERIES_MAX]       # atomic pointers
     Meter lookup_time

@@ -68,7 +68,8 @@ cdef inline Worker *create(Shared *g, u32 id) noexcept nogil:
     refresh_clock(w)
     timers.init(&w.wheel, timers.tick_of(w.now_ms * 1000000))
     join_parts(w)
-    if (w.ep < 0 or w.wake < 0 or pool.init(&w.idle) < 0 or tap.log_init(&w.log) < 0 or tap.event_init(&w.events) < 0
+    if (w.ep < 0 or w.wake < 0 or pool.init(&w.idle) < 0 or tap.log_init(&w.log) < 0
+            or (g.metron_fd >= 0 and tap.log_init(&w.datagrams) < 0) or tap.event_init(&w.events) < 0
             or sock.watch(w.ep, w.wake, csys.EPOLLIN, NULL) != 0):
         destroy(w)
         return NULL
@@ -101,6 +102,7 @@ cdef inline void destroy(Worker *w) noexcept nogil:
     buf.drop_free(&w.slabs)
     pool.destroy(&w.idle)
     free(w.log.data)
+    free(w.datagrams.data)
     free(w.events.items)
     if w.ep >= 0:
         csys.close(w.ep)

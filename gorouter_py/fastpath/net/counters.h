@@ -36,6 +36,7 @@
     X(response_body_bytes, "Bytes of response bodies") \
     X(access_log_lines, "Access-log lines written to the ring") \
     X(access_log_dropped, "Access-log lines dropped because the ring was full") \
+    X(envelopes_dropped, "Envelopes for the metron agent dropped because the ring was full") \
     X(events_dropped, "Events dropped because the ring was full") \
     X(accept_paused, "Times accepting paused for lack of descriptors") \
     X(buffers_exhausted, "Requests refused for lack of buffer memory")

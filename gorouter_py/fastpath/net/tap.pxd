@@ -16,6 +16,7 @@ cdef extern from "counters.h" nogil:
         u64 upstream_connects, upstream_reused, upstream_open, upstream_idle
         u64 websocket_upgrades, websocket_failures, tunnels_open, sticky_hits, sticky_misses, health_checks
         u64 request_body_bytes, response_body_bytes, access_log_lines, access_log_dropped, events_dropped
+        u64 envelopes_dropped
         u64 accept_paused, buffers_exhausted
     ctypedef struct CounterRow "dp_counter_row":
         const char *name
@@ -107,6 +108,37 @@ cdef inline bint log_put(LogRing *r, const char *p, u32 n) noexcept nogil:
         memcpy(r.data, p + first, n - first)
     dp.store64_rel(&r.head, head + n)
     return True
+
+# Several pieces as one; all or nothing.
+cdef inline bint log_put_all(LogRing *r, const Span *pieces, u32 count) noexcept nogil:
+    cdef u64 head = r.head
+    cdef u64 n = 0
+    cdef u32 i, at, first
+    for i in range(count):
+        n += pieces[i].n
+    if r.data == NULL or head + n - dp.load64_acq(&r.tail) > <u64>limits.LOG_RING:
+        return False
+    for i in range(count):
+        if pieces[i].n == 0:
+            continue
+        at = <u32>(head & (limits.LOG_RING - 1))
+        first = limits.LOG_RING - at
+        if first > pieces[i].n:
+            first = pieces[i].n
+        memcpy(r.data + at, pieces[i].p, first)
+        memcpy(r.data, pieces[i].p + first, pieces[i].n - first)
+        head += pieces[i].n
+    dp.store64_rel(&r.head, head)
+    return True
+
+# Copies n bytes out, from `at` bytes behind the tail on; the caller knows that they are there.
+cdef inline void log_peek(const LogRing *r, u32 at, char *to, u32 n) noexcept nogil:
+    cdef u32 start = <u32>((r.tail + at) & (limits.LOG_RING - 1))
+    cdef u32 first = limits.LOG_RING - start
+    if first > n:
+        first = n
+    memcpy(to, r.data + start, first)
+    memcpy(to + first, r.data, n - first)
 
 # ---- event ring: one producer (worker), one consumer (control) --------------------------------------------------
 

@@ -7,7 +7,7 @@
 # endpoint_new and pool_new: the writer's thread. ref, unref, pool_ref, pool_unref: any thread that holds a reference.
 from libc.string cimport memcpy
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
-from gorouter_py.fastpath.base cimport dp, fmt, span
+from gorouter_py.fastpath.base cimport dp, fmt, limits, span
 from gorouter_py.fastpath.route cimport cells
 
 # Faults of the writer's side; they never meet a request, so flow/fault has no rows for them.
@@ -77,6 +77,7 @@ cdef struct Endpoint:
     u16 id_off              # private_instance_id; id_len 0 when the registration had none
     u16 index_off
     u16 process_off         # tags.process_id, behind the header lines
+    u16 tags_len            # encoded tags, behind that
     u8 process_len
     u8 local                # in this router's zone
     char text[1]
@@ -98,6 +99,14 @@ cdef inline Span instance_index(const Endpoint *e) noexcept nogil:
 
 cdef inline Span process_id(const Endpoint *e) noexcept nogil:
     return span.make(e.text + e.process_off, e.process_len)
+
+# The instance id, or what stands for it.
+cdef inline Span shown_id(const Endpoint *e) noexcept nogil:
+    return instance_id(e) if e.id_len else addr_text(e)
+
+# All tags as fields of an envelope.
+cdef inline Span tags(const Endpoint *e) noexcept nogil:
+    return span.make(e.text + e.process_off + e.process_len, e.tags_len)
 
 cdef inline Span pool_key(const Pool *p) noexcept nogil:
     return span.make(p.key, p.key_len)
@@ -158,7 +167,7 @@ cdef inline void unref(Endpoint *e) noexcept nogil:
     if dp.sub32_ar(&e.refs, 1) == 1:
         p = e.pool
         dp.live(dp.LIVE_ENDPOINT, -1)
-        cells.release(e, endpoint_size(e.process_off + e.process_len))
+        cells.release(e, endpoint_size(e.process_off + e.process_len + e.tags_len))
         if p != NULL:
             pool_unref(p)
 
@@ -181,9 +190,10 @@ cdef inline char *put_line(char *w, const Endpoint *e, const char *name, u32 nam
     return fmt.put(w, b"\r\n", 2)
 
 # An endpoint with one reference, the caller's, in *out; 0 or a fault (then *out is NULL).
-# addr: the socket address; text: the same as "ip:port"; app, id, index, process: empty = not known. All are copied.
+# addr: the socket address; text: the same as "ip:port"; app, id, index, process: empty = not known; tags: for envelopes,
+# encoded. All are copied.
 cdef inline int endpoint_new(cells.Cells *c, Endpoint **out, const u8 *addr, u8 addr_len, Span text, Span app,
-                             Span id, Span index, Span process) noexcept nogil:
+                             Span id, Span index, Span process, Span tags) noexcept nogil:
     cdef Endpoint *e
     cdef Span shown = id if id.n else text
     cdef u32 header_n = 17 + shown.n + 2
@@ -200,7 +210,7 @@ cdef inline int endpoint_new(cells.Cells *c, Endpoint **out, const u8 *addr, u8 
         rc = check_value(index)
     if rc == 0:
         rc = check_value(process)
-    if rc == 0 and (addr_len > 28 or text.n == 0):
+    if rc == 0 and (addr_len > 28 or text.n == 0 or tags.n > limits.TAGS_MAX):
         rc = VALUE_LONG
     if rc < 0:
         return rc
@@ -208,7 +218,7 @@ cdef inline int endpoint_new(cells.Cells *c, Endpoint **out, const u8 *addr, u8 
         header_n += 20 + app.n + 2
     if index.n:
         header_n += 20 + index.n + 2
-    e = <Endpoint *>cells.alloc(c, endpoint_size(text.n + header_n + process.n))
+    e = <Endpoint *>cells.alloc(c, endpoint_size(text.n + header_n + process.n + tags.n))
     if e == NULL:
         return NO_MEMORY
     e.refs = 1
@@ -241,7 +251,8 @@ cdef inline int endpoint_new(cells.Cells *c, Endpoint **out, const u8 *addr, u8 
     e.process_off = <u16>(w - e.text)
     e.process_len = <u8>process.n
     e.local = 0
-    fmt.span(w, process)
+    e.tags_len = <u16>tags.n
+    fmt.span(fmt.span(w, process), tags)
     dp.live(dp.LIVE_ENDPOINT, 1)
     out[0] = e
     return 0

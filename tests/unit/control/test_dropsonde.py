@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gorouter_py.control import dropsonde
+from gorouter_py.control import dropsonde, sonde
 from gorouter_py.control.traffic import Flow, Histogram, Taken
 from tests.support.envelopes import read
 
@@ -14,7 +14,7 @@ NOW_NS = 1_763_870_837_621_273_685
 
 @pytest.mark.parametrize("delta", [0, 1, 127, 128, 300, 2**32, 2**64 - 1])
 def test_a_counter(delta: int) -> None:
-    envelope = read(dropsonde.counter_event("responses.2xx", delta, NOW_NS))
+    envelope = read(sonde.counter_event("responses.2xx", delta, NOW_NS))
     assert (envelope.origin, envelope.eventType, envelope.timestamp) == ("gorouter", 7, NOW_NS)
     assert (envelope.counterEvent.name, envelope.counterEvent.delta) == ("responses.2xx", delta)
     assert not envelope.HasField("valueMetric")
@@ -22,7 +22,7 @@ def test_a_counter(delta: int) -> None:
 
 @pytest.mark.parametrize("value", [0.0, 12.5, -1.0, 1e300])
 def test_a_value(value: float) -> None:
-    envelope = read(dropsonde.value_metric("latency.ü" + "x" * 200, value, "ms", NOW_NS))
+    envelope = read(sonde.value_metric("latency.ü" + "x" * 200, value, "ms", NOW_NS))
     assert envelope.eventType == 6
     metric = envelope.valueMetric
     assert (metric.name, metric.value, metric.unit) == ("latency.ü" + "x" * 200, value, "ms")
