@@ -46,7 +46,8 @@ def _story(client: BlockingClient, handle: str, say: Say) -> int:
     reply = client.call(pb.RunRequest(handle=handle, script=HUNGRY))
     say(f"run what takes 200 MB: exit status {reply.exit_status} ({time.monotonic() - began:.2f} s)")
     end = time.monotonic() + _STOP_S
-    while time.monotonic() < end:
+    info = client.call(pb.InfoRequest(handle=handle))
+    while reply.exit_status != 0 and time.monotonic() < end:
         info = client.call(pb.InfoRequest(handle=handle))
         if "out of memory" in info.events and info.state == "stopped":
             say(f"info: state {info.state}, events {', '.join(info.events)}")

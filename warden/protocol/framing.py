@@ -5,6 +5,7 @@ that is none, or a frame over `limit`, spoils the rest of the connection: Protoc
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,30 +80,29 @@ class Decoder:
         self._buffer = bytearray()
         self._length = -1  # of the payload that is awaited; -1: a length line is
 
-    def feed(self, data: bytes) -> list[Message | BadFrame]:
-        """The messages that are complete now. ProtocolError for bytes that cannot be a frame."""
+    def feed(self, data: bytes) -> Iterator[Message | BadFrame]:
+        """The messages that are complete now; take them before the next call. ProtocolError where no frame is."""
         self._buffer += data
-        found: list[Message | BadFrame] = []
         while True:
             if self._length < 0:
                 end = self._buffer.find(b"\r\n", 0, _LENGTH_LINE_MAX)
                 if end < 0:
                     if len(self._buffer) >= _LENGTH_LINE_MAX:
                         self._refuse(bytes(self._buffer[:_LENGTH_LINE_MAX]))
-                    return found
+                    return
                 line = bytes(self._buffer[:end])
                 if not _LENGTH.fullmatch(line) or int(line) > self._limit:
                     self._refuse(line)
                 self._length = int(line)
                 del self._buffer[: end + 2]
             if len(self._buffer) < self._length + 2:
-                return found
+                return
             payload = bytes(self._buffer[: self._length])
             if self._buffer[self._length : self._length + 2] != b"\r\n":
                 raise ProtocolError(f"a frame of {self._length} bytes does not end with CR LF")
             del self._buffer[: self._length + 2]
             self._length = -1
-            found.append(decode(payload, self._replies))
+            yield decode(payload, self._replies)
 
     def _refuse(self, line: bytes) -> None:
         raise ProtocolError(f"{line!r} is no length of a frame; valid: 0 to {self._limit}, in decimal, then CR LF")

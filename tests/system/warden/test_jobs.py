@@ -1,14 +1,13 @@
 """Scripts in a container: output, status, limits, and how they are asked for."""
 
 import contextlib
-import os
 import socket
 import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.support.processes import Gate, alive
 from tests.system.harness import until
 from tests.system.warden.servers import WardenServer, asked, create, info, refused, run, spawn, supervisors
 from warden.client import BlockingClient, WardenError
@@ -51,11 +50,9 @@ def handle(client: BlockingClient) -> Iterator[str]:
     client.call(pb.DestroyRequest(handle=made))
 
 
-def gate(server: WardenServer, handle: str) -> Path:
-    """A pipe "go" in a container's home: a job that reads it waits until the test writes."""
-    path = server.depot / handle / "root" / "go"
-    os.mkfifo(path)
-    return path
+def gate(server: WardenServer, handle: str) -> Gate:
+    """The pipe "go" in a container's home."""
+    return Gate(server.depot / handle / "root" / "go")
 
 
 def test_run(client: BlockingClient, handle: str) -> None:
@@ -103,7 +100,7 @@ def test_spawn_and_link(server: WardenServer, client: BlockingClient, handle: st
     with contextlib.ExitStack() as stack:
         linkers = [stack.enter_context(asked(server, pb.LinkRequest(handle=handle, job_id=first))) for _ in range(3)]
         assert first in info(client, handle).job_ids
-        go.write_text("\n")
+        go.open()
         answers = [linker.receive() for linker in linkers]
     assert [(reply.exit_status, reply.stdout) for reply in answers] == [(3, b"1\n2\n")] * 3
     with refused("no such job"):
@@ -130,7 +127,7 @@ def test_a_streamer_that_goes_leaves_the_job(server: WardenServer, client: Block
     job = spawn(client, handle, "echo a; read < go; echo b")
     with server.client() as other:
         assert next(iter(other.stream(handle, job))).data == b"a\n"
-    go.write_text("\n")
+    go.open()
     *pieces, last = client.stream(handle, job)
     assert b"".join(piece.data for piece in pieces) == b"a\nb\n"
     assert last.exit_status == 0
@@ -165,9 +162,9 @@ def test_what_is_left_in_the_background(client: BlockingClient, handle: str) -> 
     reply = run(client, handle, "sleep 1000 & echo $!")
     assert reply.exit_status == 0
     pid = int(reply.stdout)
-    assert Path(f"/proc/{pid}").exists()
+    assert alive(pid)
     client.call(pb.StopRequest(handle=handle))
-    until(lambda: not Path(f"/proc/{pid}").exists(), "the process is still there")
+    until(lambda: not alive(pid), "the process is still there")
 
 
 def ready(server: WardenServer, handle: str, job: int) -> None:
@@ -198,7 +195,7 @@ def test_stop_in_the_background(server: WardenServer, client: BlockingClient, ha
     client.call(pb.StopRequest(handle=handle, background=True))
     until(lambda: info(client, handle).state == "stopped", "it does not stop")
     assert job in info(client, handle).job_ids  # answered before it was done
-    go.write_text("\n")
+    go.open()
     assert client.call(pb.LinkRequest(handle=handle, job_id=job)).exit_status == 5
 
 

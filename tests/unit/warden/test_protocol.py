@@ -154,7 +154,7 @@ KNOWN = [
 def test_frames_byte_for_byte(message: object, frame: bytes) -> None:
     assert encode(message) == frame  # type: ignore[arg-type]
     replies = type(message).__name__.endswith("Response")
-    assert Decoder(replies).feed(frame) == [message]
+    assert list(Decoder(replies).feed(frame)) == [message]
 
 
 @given(st.lists(st.binary(max_size=40), max_size=5), st.lists(st.integers(0, 300), max_size=6))
@@ -180,7 +180,7 @@ def test_however_the_bytes_arrive(texts: list[bytes], cuts: list[int]) -> None:
 def test_what_does_not_decode_spoils_only_itself(payload: bytes) -> None:
     assert isinstance(decode(payload), BadFrame)
     bad = b"%d\r\n%b\r\n" % (len(payload), payload)
-    found = Decoder().feed(bad + encode(pb.PingRequest()))
+    found = list(Decoder().feed(bad + encode(pb.PingRequest())))
     assert isinstance(found[0], BadFrame)
     assert found[1:] == [pb.PingRequest()]
 
@@ -190,12 +190,12 @@ def test_what_does_not_decode_spoils_only_itself(payload: bytes) -> None:
 )
 def test_a_line_that_is_no_length_ends_it(line: bytes) -> None:
     with pytest.raises(ProtocolError, match="no length of a frame"):
-        Decoder().feed(line)
+        list(Decoder().feed(line))
 
 
 def test_a_frame_ends_with_cr_lf() -> None:
     with pytest.raises(ProtocolError, match="does not end with CR LF"):
-        Decoder().feed(b"4\r\n\x08\x5b\x12\x00xx")
+        list(Decoder().feed(b"4\r\n\x08\x5b\x12\x00xx"))
 
 
 def test_what_lacks_a_field_is_not_sent() -> None:
