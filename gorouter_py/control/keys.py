@@ -177,7 +177,7 @@ class CertRule:
 @dataclass
 class OAuth:
     token_endpoint: str = key("", "host of UAA, always spoken to with TLS")
-    port: Uint16 = key(0)
+    port: int = key(0, "0 or less: UAA cannot be reached with TLS, and the start fails")
     skip_ssl_validation: bool = key(False)
     client_name: str = key("")
     client_secret: str = key("", secret=True)

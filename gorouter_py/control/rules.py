@@ -156,6 +156,8 @@ def _nats(config: Config, problem: keys.Report) -> Iterator[Problem]:
 
 def _sizes(config: Config, problem: keys.Report) -> Iterator[Problem]:
     """The data plane keeps these texts in places of fixed size."""
+    if config.oauth.port > 65535:
+        yield problem("oauth.port", f"{config.oauth.port} is no port", "valid: up to 65535")
     names = dict.fromkeys(config.sticky_session_cookie_names)
     if len(names) > COOKIE_NAMES_MAX:
         valid = f"valid: at most {COOKIE_NAMES_MAX}"

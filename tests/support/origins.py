@@ -56,7 +56,9 @@ def echo_request(conn: Served) -> None:
 class Origin:
     """A listening instance. requests: every request head seen, in order; accepted: connections so far."""
 
-    def __init__(self, handler: Handler | bytes = OK, *, port: int = 0, receive_buffer: int = 0) -> None:
+    def __init__(
+        self, handler: Handler | bytes = OK, *, host: str = "127.0.0.1", port: int = 0, receive_buffer: int = 0
+    ) -> None:
         self.handler = answering(handler) if isinstance(handler, bytes) else handler
         self.requests: list[Message] = []
         self.seen_on: list[int] = []  # for each request, the number of its connection
@@ -71,10 +73,10 @@ class Origin:
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if receive_buffer:
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self._listener.bind(("127.0.0.1", port))
+        self._listener.bind((host, port))
         self._listener.listen(1024)
         self.port = int(self._listener.getsockname()[1])
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{host}:{self.port}"
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()
 

@@ -301,6 +301,7 @@ def test_http_1_0_instance_is_not_kept_unless_it_says_so(router: MakeRouter, ori
             for _ in range(3):
                 assert client.is_open()
         assert app.accepted == connects
+        assert front.get().minor == 1
 
 
 # -- health -------------------------------------------------------------------------------------------------------

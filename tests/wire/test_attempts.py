@@ -70,6 +70,17 @@ def test_attempts_are_bounded(router: MakeRouter, most: int) -> None:
     assert front.counter("attempts") == most
 
 
+@pytest.mark.parametrize("instances", [1, 2, 3])
+def test_no_instance_is_tried_twice_for_a_request(router: MakeRouter, instances: int) -> None:
+    """gorouter: attempts end with the instances, even if more are allowed."""
+    front = router(max_attempts=10)
+    for _ in range(instances):
+        front.add(refused_port())
+    for turn in range(2):  # that all rest after the first request changes nothing
+        assert front.ask(POST).status == 502
+        assert front.counter("attempts") == instances * (turn + 1)
+
+
 def test_single_failed_instance_is_tried_by_the_next_request(router: MakeRouter, origin: MakeOrigin) -> None:
     front = router(max_attempts=1)
     port = refused_port()
@@ -88,6 +99,24 @@ def test_instance_comes_back_after_its_cool_down(router: MakeRouter, origin: Mak
     until(lambda: front.get().status == 200 and front.counter("retries") == 1)
     back = origin(port=port)
     until(lambda: front.get().status == 200 and back.requests)
+
+
+@pytest.mark.parametrize("hard", [False, True], ids=["end", "reset"])
+def test_who_rests_after_a_lost_request(router: MakeRouter, origin: MakeOrigin, hard: bool) -> None:
+    """gorouter: an instance that resets is passed over for a while, one that just ends is not."""
+
+    def handle(conn: Served) -> None:
+        conn.request()
+        if hard:
+            conn.reset()
+
+    bad, good, front = origin(handle), origin(), router(retry_idempotent=False)
+    front.add(bad)
+    front.add(good)
+    until(lambda: front.ask(POST).status == 502)
+    statuses = [front.ask(POST).status for _ in range(10)]
+    assert statuses.count(502) == (0 if hard else 5)
+    assert len(bad.requests) == 1 + statuses.count(502)
 
 
 def test_cool_down_holds(router: MakeRouter, origin: MakeOrigin) -> None:

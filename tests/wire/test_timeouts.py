@@ -213,6 +213,7 @@ def test_connect_that_hangs(router: MakeRouter, origin: MakeOrigin) -> None:
         try:
             front = router(connect_timeout_ms=60, max_attempts=2)
             front.add(port)
+            front.add(port)
             answer = front.ask(b"POST / HTTP/1.1\r\nHost: app.test\r\nContent-Length: 3\r\n\r\nabc")
             assert answer.status == 502
             assert answer.get("X-Cf-RouterError") == f"endpoint_failure (dial tcp 127.0.0.1:{port}: i/o timeout)"

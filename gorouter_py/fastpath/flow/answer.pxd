@@ -104,6 +104,7 @@ cdef inline void error(Exchange *x, int code, u16 status, bint close) noexcept n
     cdef page.PageData d
     cdef char *p = w.scratch
     cdef char *body
+    cdef char *message
     cdef char *q
     p = fmt.text(p, b"Content-Type: ")
     p = fmt.text(p, b"text/html; charset=utf-8" if html else b"text/plain; charset=utf-8")
@@ -126,13 +127,14 @@ cdef inline void error(Exchange *x, int code, u16 status, bint close) noexcept n
         q = fmt.text(q, b" ")
         q = fmt.text(q, fault.reason(status))
         q = fmt.text(q, b": ")
+        message = q
         q = fill(q, row.text, &x.req)
         # gorouter: neither for 404 nor for what endpoints did
         if status != 404 and not is_of_endpoint(row) and report.wanted(w, 1):
             report.status(x, span.make(body, <u32>(q - body)))
         if html:
             d.status = status
-            d.message = span.make(body, <u32>(q - body))
+            d.message = span.make(message, <u32>(q - message))  # gorouter: without the status, unlike the plain text
             d.lines = span.make(w.scratch, <u32>(body - w.scratch))
             body = q
             q = page.render(cfg, body, body + PAGE_BYTES_MAX, &d)

@@ -264,6 +264,12 @@ cdef inline bint ends_upstream(const Exchange *x) noexcept nogil:
     cdef Settings *cfg = &x.w.shared.cfg
     return not cfg.upstream_keep_alive or ((x.req.flags & heads.F_EXPECT_100) != 0 and not cfg.keep_alive_100_continue)
 
+# gorouter: no instance is tried twice for one request; attempts go round, so their number tells. One that withdrew
+# meanwhile says nothing: the next look-up may find another route.
+cdef inline bint tried_all(const Exchange *x) noexcept nogil:
+    cdef u32 n = report.pool_size(x)
+    return n != 0 and x.attempts >= n
+
 # Books a failed attempt. True if another one may be made.
 cdef inline bint note_failure(Exchange *x, int code) noexcept nogil:
     cdef Worker *w = x.w
@@ -281,7 +287,8 @@ cdef inline bint note_failure(Exchange *x, int code) noexcept nogil:
         balance.mark_failed(x.ep, w.now_ms)
     if x.flags & X_BODY_SEEN or x.flags & X_RESP_HEAD:
         again = False
-    elif row.retry == fault.RETRY_ANY and x.attempts < w.shared.cfg.max_attempts:
+    elif (row.retry == fault.RETRY_ANY and x.attempts < w.shared.cfg.max_attempts
+            and (code == fault.UP_UNSENT or not tried_all(x))):
         again = True
     else:
         again = ((row.retry == fault.RETRY_SAFE or code == fault.UP_UNSENT) and w.shared.cfg.retry_idempotent and repeatable(x)

@@ -264,6 +264,7 @@ RULES: list[tuple[dict[str, object], str]] = [
     ({"sticky_session_cookie_names": ["A", ""]}, "the name '' has 0 bytes"),
     ({"healthcheck_user_agent": "é" * 128}, "256 bytes are too many"),
     ({"access_log.file": "x" * 4096}, "4096 bytes are too many"),
+    ({"oauth.port": 65536}, "65536 is no port"),
 ]  # fmt: skip
 
 
