@@ -120,8 +120,8 @@ class AdminClient:
         flag = "--socket" if self._path else "--url"
         if isinstance(error, FileNotFoundError):
             return AdminError(
-                f"there is no socket {self.where}; is a router running, with --admin-socket or admin.socket? "
-                f"That path goes to {flag} or GOROUTER_ADMIN_SOCKET"
+                f"there is no socket {self.where}; is a router running, with --admin-socket or "
+                f"gorouter_py.admin.socket? That path goes to {flag} or GOROUTER_ADMIN_SOCKET"
             )
         if isinstance(error, PermissionError):
             return AdminError(f"{self.where}: not allowed for {_user()}; only the router's own user and root may")

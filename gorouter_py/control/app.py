@@ -49,6 +49,7 @@ from gorouter_py.control import (
     uaa,
 )
 from gorouter_py.control import varz as varz_page
+from gorouter_py.control.app_admin import AdminSide, CannotStart
 from gorouter_py.control.debug import Debug
 from gorouter_py.control.intake import Intake
 from gorouter_py.control.keys import Config, StaticRoute
@@ -161,6 +162,7 @@ class Router:
         self._snapshot = self._make_snapshot()
         self._status: status.StatusServer | None = None
         self._debug: status.StatusServer | None = None
+        self._admin = AdminSide(config, root.session("admin"), self)
         self._traffic = Traffic(self._registry.facts)
         self._active_apps: dict[str, int] = {}  # requests by application when router.active_apps was last published
         bounds = config.prometheus.meters.route_registration_latency_histogram_buckets
@@ -280,6 +282,7 @@ class Router:
         self._start_dropsonde()
         await self._load()
         self._open_status()
+        self._open_admin()
         self._open_health()
         if self._fetcher is not None:
             self._fetcher.start()
@@ -314,6 +317,7 @@ class Router:
             ("snapshot", self._snapshot.write(force=True) if self._snapshot and self._registry.changes else None),
             ("status", self._status.stop() if self._status else None),
             ("debug", self._debug.stop() if self._debug else None),
+            ("admin", self._admin.close()),
         ):
             if end is not None:
                 try:
@@ -442,6 +446,12 @@ class Router:
             listeners.close([page.listener for page in pages])
             self._status = None
             raise StartError("initialize-router-error", error) from None
+
+    def _open_admin(self) -> None:
+        try:
+            self._admin.open()
+        except CannotStart as error:
+            raise StartError("admin-listener-error", error) from None
 
     def _open_debug(self) -> None:
         """gorouter: a debug server that cannot be started is no reason to end."""

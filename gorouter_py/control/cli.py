@@ -34,6 +34,8 @@ _KEYS = {
     "idle_timeout": "frontend_idle_timeout",
     "drain_timeout": "drain_timeout",
     "nats_credentials": "gorouter_py.nats_credentials_file",
+    "admin_socket": "gorouter_py.admin.socket",
+    "state_file": "gorouter_py.state_file",
 }
 
 
@@ -74,6 +76,10 @@ def main() -> None:
               help="Access log, appended to; '-' is standard output. Twice for both.  [default: none]")
 @click.option("--snapshot", metavar="FILE",
               help="Keep the routes in FILE and start from it while NATS is away.  [default: none]")
+@click.option("--admin-socket", metavar="PATH",
+              help="Unix socket of the admin API, for `gorouter-py canary` and the like.  [default: none]")
+@click.option("--state-file", metavar="FILE",
+              help="Keep rollouts in FILE over a restart.  [default: none]")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warn", "error"]), help="[default: info]")
 @click.option("--config", "config_file", metavar="FILE", envvar="GOROUTER_CONFIG",
               help="gorouter's YAML; flags win over it.")

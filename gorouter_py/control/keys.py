@@ -21,6 +21,7 @@ from gorouter_py.component import LEVELS, Pem, Problem, Seconds, Uint, Uint16, U
 NO_TLS = "TLS is not served yet"
 NO_ROUTE_SERVICES = "route services are not served yet"
 PARSED_ONLY = "without effect in gorouter too"
+TOKEN_CHARACTERS_MIN = 16
 
 
 def key(
@@ -229,6 +230,15 @@ class HttpRewrite:
 
 
 @dataclass
+class Admin:
+    """The admin API. Without a socket and a port there is none."""
+
+    socket: str = key("", "path of its unix socket, for the router's own user")
+    port: Uint16 = key(0, "on 127.0.0.1, with the token of token_file; 0: none")
+    token_file: str = key("", f"file with the token of the port, at least {TOKEN_CHARACTERS_MIN} characters")
+
+
+@dataclass
 class Own:
     """The `gorouter_py` section: what gorouter has no key for."""
 
@@ -244,6 +254,8 @@ class Own:
     body_timeout: Seconds = key(0.0, "silence within a request body, or of a client that does not read; 0: none")
     tunnel_timeout: Seconds = key(0.0, "silence on a websocket or other upgraded connection; 0: none")
     upstream_idle_timeout: Seconds = key(90.0, "how long an idle connection to an instance is kept")
+    admin: Admin = key(Admin)
+    state_file: str = key("", "rollouts are kept in this file; empty: until the router ends")
 
 
 @dataclass

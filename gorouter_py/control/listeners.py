@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 from typing import Final
 
 BACKLOG: Final = 4096  # the kernel caps it at net.core.somaxconn
@@ -59,6 +60,51 @@ def open_one(host: str, port: int, backlog: int = 128) -> socket.socket:
         reason = "address already in use" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
         raise CannotListen(error.errno, f"listen tcp {host}:{port}: bind: {reason}") from None
     return listener
+
+
+def open_unix(path: str, backlog: int = 128) -> socket.socket:
+    """A listening unix socket that our user alone may connect to. Raises CannotListen.
+
+    What a process that has ended left there is replaced; where somebody listens, or where there is another kind of
+    file, nothing is touched."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        os.fchmod(listener.fileno(), 0o600)  # Linux gives the file these permissions: there is no moment without them
+        try:
+            listener.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not _is_left_over(path):
+                raise
+            os.unlink(path)
+            listener.bind(path)
+        listener.listen(backlog)
+    except (OSError, ValueError) as error:  # ValueError: a NUL within
+        listener.close()
+        reason = (os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)).lower()
+        raise CannotListen(getattr(error, "errno", 0), f"listen unix {path}: bind: {reason}") from None
+    return listener
+
+
+def remove_unix(path: str) -> None:
+    """Takes the file of a closed listener away, unless another router listens there by now."""
+    with contextlib.suppress(OSError):
+        if _is_left_over(path):
+            os.unlink(path)
+
+
+def _is_left_over(path: str) -> bool:
+    return stat.S_ISSOCK(os.lstat(path).st_mode) and not _is_answered(path)
+
+
+def _is_answered(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        try:
+            probe.connect(path)
+        except (BlockingIOError, PermissionError):  # a full queue; somebody else's
+            return True
+        except OSError:
+            return False
+        return True
 
 
 def close(sockets: list[socket.socket]) -> None:

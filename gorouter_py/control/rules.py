@@ -26,6 +26,7 @@ TEXT_BYTES_MAX = {
     "trace_key": 255,
     "tracing.w3c_tenant_id": 255,
 }
+SOCKET_PATH_BYTES_MAX = 107
 HEADERS_MAX, HEADERS_BYTES_MAX = 64, 8192  # of each list
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")  # RFC 9110 5.6.2
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -82,6 +83,7 @@ def broken(config: Config, reading: Reading) -> Iterator[Problem]:
             if isinstance(seconds, float) and seconds < 0:
                 yield problem(path, f"{format_duration(seconds)} is negative", "valid: 0s or more")
     yield from _nats(config, problem)
+    yield from _admin(config, problem)
     yield from _sizes(config, problem)
     if config.enable_ssl and config.disable_http:
         # refused, not ignored: else http would serve what was meant for TLS alone
@@ -152,6 +154,17 @@ def _nats(config: Config, problem: keys.Report) -> Iterator[Problem]:
     if bool(nats.cert_chain) != bool(nats.private_key):
         missing = "private_key" if nats.cert_chain else "cert_chain"
         yield problem(f"nats.{missing}", f"nats.{missing} must be provided", "cert_chain and private_key go together")
+
+
+def _admin(config: Config, problem: keys.Report) -> Iterator[Problem]:
+    admin = config.gorouter_py.admin
+    path = "gorouter_py.admin"
+    if admin.port and not admin.token_file:
+        valid = "name a file with a token in token_file, or use socket"
+        yield problem(f"{path}.port", "anybody on this machine could use a port without a token", valid)
+    size = len(admin.socket.encode())
+    if size > SOCKET_PATH_BYTES_MAX:
+        yield problem(f"{path}.socket", f"the path has {size} bytes", f"valid: at most {SOCKET_PATH_BYTES_MAX}")
 
 
 def _sizes(config: Config, problem: keys.Report) -> Iterator[Problem]:

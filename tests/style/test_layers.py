@@ -22,6 +22,7 @@ C_HOMES = {"openssl/": {"net/tls.pxd", "net/crypto.pxd"}, "nghttp2/": {"http/h2.
 # Modules of control by what they are; one that is not named here is a part (bus, registry, admin, ...).
 # Values: types, formats and functions without a life of their own.
 VALUES = {
+    "admin_api",
     "admin_client",
     "http_client",
     "keys",
@@ -31,10 +32,12 @@ VALUES = {
     "metrics",
     "snapshot",
     "sonde",
+    "store",
     "traffic",
     "verdict",
 }
 CONFIG = {"config", "migrate", "rules", "schema"}
+APP = {"app", "app_admin"}
 COMMANDS = {"canary_cmd", "canary_view", "cli", "flags", "check", "routes_cmd"}
 # Who may import whom in control. Parts never import each other: app constructs them and hands one to the other.
 CONTROL_ALLOWED = {
@@ -50,7 +53,7 @@ PYTHON_HOMES = {
     "click": {f"control.{command}" for command in COMMANDS},
     "uvloop": {"control.app", "control.cli"},
     "prometheus_client": {"control.metrics"},
-    "starlette": {"control.status"},
+    "starlette": {"control.status", "control.admin"},
     "uvicorn": {"control.status"},
     "h11": {"control.http_client"},
 }
@@ -167,7 +170,7 @@ def kind(module: str) -> str:
         return "config"
     if module in COMMANDS:
         return "command"
-    return "app" if module == "app" else "part"
+    return "app" if module in APP else "part"
 
 
 @pytest.mark.parametrize("path", package_files(), ids=dotted)
