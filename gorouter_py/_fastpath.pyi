@@ -5,7 +5,7 @@ Methods never block on a worker, except stop().
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol, TypedDict
 
 class PageStep(Protocol):
@@ -110,12 +110,105 @@ class Event(TypedDict):
     dial_ns: int
     local_address: str
 
+class Rule(TypedDict, total=False):
+    """Sends requests to a version whatever their coordinate says. The first rule that fits decides."""
+
+    kind: str  # "header", "cookie", "user_agent", "address" or "cohort"
+    name: str  # of the header or cookie; cohort: a label, each has clients of its own
+    op: str  # "equals"; or "prefix", "contains", "present" (cookies and header values are compared as they are)
+    value: str  # address: a network as "10.0.0.0/8"; cohort: percent of the clients, as "5"
+    version: int
+
+class RolloutSpec(TypedDict, total=False):
+    """How the requests of a route are split over versions. Missing keys take the default."""
+
+    id: int  # 1 or more; numbers, draws and bitmaps live on while it stays and begin anew with another
+    versions: Sequence[str]  # names, at most 254; a version is its index
+    stable: int  # 0: where requests go when their version has nothing fit
+    intervals: Sequence[tuple[int, int]]  # (end, version): ends exclusive and ascending, the last 65536
+    salt: int  # 0; added to every coordinate
+    mode: str  # "cookie": gr_c; "identity": a hash of `identity`, else gr_c; "request": each draws anew
+    identity: tuple[str, str]  # ("header", name), ("cookie", name) or ("address", "32/64": bits of IPv4/IPv6)
+    sessions_new_only: bool  # False; clients with a sticky session and no gr_c stay on stable
+    cookie_max_age_s: int  # 2592000
+    cookie_key: bytes  # b""; 16 bytes sign gr_c
+    rules: Sequence[Rule]  # ()
+    overrides: Sequence[tuple[str, int]]  # (): (value of X-Canary or the cookie gr_v, version)
+    sticky: str  # "move": a sticky client follows its coordinate; "keep": it stays with its instance
+    keep_versions: Sequence[int]  # (): versions where "keep" holds
+    retry_on_stable: bool  # True: an attempt that fails on another version is repeated there
+    retry_budget_percent: int  # 20; of the requests of some 10 s, and 10 more
+    slow_ns: int  # latency to the response head that is slow; 0 = never, missing = as it was
+    warmup_ms: int  # 10000: an endpoint is not slow within this time of its registration
+    address_cap: int  # 64; first failures that count per client address, 0 = no bound
+    forwarded_for: bool  # False; True: a client's address is the last one of X-Forwarded-For
+    count_4xx: bool  # False; True: answers 4xx are outcomes of the metric client_error
+    mirror_version: int  # -1 = none
+    mirror_share: int  # 0 to 65536
+    propagate: bool  # False; True: X-Gr-Version tells the app the version's name
+
+class Outcome(TypedDict):
+    """The first failure of a unit (a client, as far as it can be told) in a metric."""
+
+    rollout: int
+    version: int
+    metric: str  # "failure", "slow" or "client_error"
+    unit: int
+    u: int
+    status: int
+    cause: str  # name of the row in flow/fault.h; "status": the app's own 5xx; "" for other metrics
+    method: str
+    path: str
+    request_id: str
+    address: str
+    latency_ns: int  # to the response head
+    at_ns: int  # wall clock
+
+class VersionNumbers(TypedDict):
+    """Since the rollout's id is what it is. A request counts for the version whose endpoint got its first attempt."""
+
+    requests: int
+    by_class: tuple[int, ...]  # xxx, 1xx, 2xx, 3xx, 4xx, 5xx
+    failures: dict[str, int]  # requests by cause: status, connect, timeout, reset, protocol, limit
+    users: int  # different units, some 0.8 % off
+    drawn: int
+    failovers: int
+    retries_on_stable: int
+    kept: int
+    forced: int
+    excluded: int  # failures that are no evidence: forced, bots, addresses beyond the cap
+    mirrored: int
+    mirror_failures: int
+    buckets: tuple[int, ...]  # latency to the response head; bounds in HISTOGRAM_BOUNDS_NS
+    sum_ns: int
+    endpoints: int
+
+class RolloutNumbers(TypedDict):
+    id: int
+    route: str
+    draws: int
+    versions: list[VersionNumbers]
+    bitmap_fill: dict[str, float]  # by metric: share of the bits of units that have failed
+    outcomes_dropped: int
+    retry_budget_denied: int
+
+class Explanation(TypedDict):
+    route: str
+    version: int | None  # None: the route has no rollout
+    version_name: str
+    # "override", "rule N" (from 1), "sticky", "identity", "cookie", "new-sessions-only", "draw", "no-rollout"
+    reason: str
+    u: int | None
+    slot: int | None
+    fallback: bool  # the version has nothing fit: stable takes the request
+
 
 HISTOGRAM_BOUNDS_NS: tuple[int, ...]  # upper bounds, ascending; the last bucket has none
 COUNTERS: tuple[str, ...]
 COUNTER_HELP: dict[str, str]
 FAULTS: tuple[str, ...]
 DEFAULTS: dict[str, object]
+ROLLOUT_DEFAULTS: dict[str, object]
 RANGES: dict[str, tuple[int, int]]
 BALANCES: dict[str, int]
 CHOICES: dict[str, tuple[str, ...]]
@@ -148,6 +241,7 @@ class DataPlane:
         balancing: str = "",
         hash_header: str = "",
         hash_balance: float = 0.0,
+        version: int = 255,
     ) -> int:
         """Publishes an instance under a route and returns its handle.
 
@@ -155,6 +249,7 @@ class DataPlane:
         query cut, one trailing "/" dropped). ip: textual IPv4 or IPv6 address. ValueError if either does not parse.
         balancing ("round-robin", "least-connection", "hash"; "" leaves it) is the whole route's from now on;
         hash needs hash_header, and hash_balance > 0 passes over endpoints with more than that times the mean load.
+        version: index of the route's rollout's version, 255 = of none.
         tags: what envelopes say of the instance, as control/sonde.encode_tags gives it.
         The same address may be added twice; keeping identities unique is the registry's work."""
     def replace(
@@ -170,6 +265,7 @@ class DataPlane:
         balancing: str = "",
         hash_header: str = "",
         hash_balance: float = 0.0,
+        version: int = 255,
     ) -> int:
         """Puts a new endpoint in the place of an old one of the same route and address; one publication."""
     def remove(self, handle: int, *, keep_empty: bool = False) -> None:
@@ -188,6 +284,21 @@ class DataPlane:
         """Routes in the table, those without an instance included."""
     def reclaim(self) -> int:
         """Frees what no worker can see any more; returns how many objects still wait. Call it about once a second."""
+    # -- rollouts ------------------------------------------------------------------------------------------
+    def set_rollout(self, uri: str, spec: RolloutSpec | None, members: Mapping[int, int] = {}) -> None:
+        """Splits a route's requests from now on; None: no more. Another weight is this call with other intervals.
+
+        members: endpoint handle -> version, 255 for none; endpoints that are not named keep theirs. ValueError names
+        the key and what would be valid; LookupError: no such route, or not its endpoint. The rollout goes with the
+        route's last endpoint and has to be set again when the route is back; its numbers live on."""
+    def set_slow(self, uri: str, ns: int) -> None:
+        """Another threshold for the metric slow, 0 = never. LookupError without a rollout."""
+    def rollouts(self) -> list[RolloutNumbers]: ...
+    def outcomes(self, limit: int = 1024) -> list[Outcome]: ...
+    def explain(self, head: bytes, address: str) -> Explanation:
+        """Where a request with this head from this address would go, and why. Changes nothing.
+
+        ValueError: no whole request head. LookupError: no route."""
     # -- where logs go beside files, before start ----------------------------------------------------------
     def stream_log(self, fd: int, ip: str, port: int, *, tcp: bool, origin: str, truncate: int = 0) -> None:
         """The access log to a syslog server.

@@ -6,16 +6,21 @@ import hashlib
 import ipaddress
 import re
 
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
+from libc.math cimport log
 from libc.string cimport memcpy, memset
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64, i64, AGAIN
-from gorouter_py.fastpath.base cimport clock, csys, dp, limits, span
-from gorouter_py.fastpath.net cimport sock, tap
+from gorouter_py.fastpath.base cimport clock, csys, dp, limits, rng, span
+from gorouter_py.fastpath.http cimport h1, heads, tagged
+from gorouter_py.fastpath.http.heads cimport Field, Head
+from gorouter_py.fastpath.net cimport sock, tally, tap
+from gorouter_py.fastpath.net.tally cimport Lane, Tally
 from gorouter_py.fastpath.net.tap cimport Bounds, Event, EventRing, Meter, Series
-from gorouter_py.fastpath.route cimport balance, endpoint, epoch, table
+from gorouter_py.fastpath.route cimport balance, endpoint, epoch, key as route_key, rollout, split, table
 from gorouter_py.fastpath.route.endpoint cimport Endpoint, EndpointArray, Pool
-from gorouter_py.fastpath.http cimport tagged
-from gorouter_py.fastpath.flow cimport fault, logger, mapping, syslog, worker
+from gorouter_py.fastpath.route.rollout cimport Rollout
+from gorouter_py.fastpath.route.split cimport Match, Plan, Split
+from gorouter_py.fastpath.flow cimport choice, cohort, fault, logger, mapping, syslog, worker
 from gorouter_py.fastpath.flow.mapping cimport Mapping
 from gorouter_py.fastpath.flow.state cimport *
 
@@ -72,6 +77,9 @@ cdef object route_error(int code, str uri):
 BALANCES = {"round-robin": endpoint.ROUND_ROBIN, "least-connection": endpoint.LEAST_CONNECTION, "hash": endpoint.HASH}
 
 
+include "_fastpath_rollout.pxi"
+
+
 cdef int write_socket_address(bytes ip, int port, u8 *addr, u8 *addr_len) except -1:
     if not 0 < port < 65536:
         raise ValueError(f"port {port} must be from 1 to 65535")
@@ -90,7 +98,7 @@ cdef int write_socket_address(bytes ip, int port, u8 *addr, u8 *addr_len) except
 
 
 cdef Endpoint *new_endpoint(Shared *g, str ip, int port, str app, str instance_id, str instance_index,
-                            str process_id, bint local, bytes tags) except NULL:
+                            str process_id, bint local, bytes tags, int version) except NULL:
     cdef u8 addr[28]
     cdef char text[64]
     cdef u8 addr_len
@@ -101,6 +109,8 @@ cdef Endpoint *new_endpoint(Shared *g, str ip, int port, str app, str instance_i
     cdef bytes raw = ip.encode()
     cdef bytes app_raw = app.encode(), id_raw = instance_id.encode(), index_raw = instance_index.encode()
     cdef bytes process_raw = process_id.encode()
+    if not 0 <= version <= endpoint.NO_VERSION:
+        raise ValueError(f"version {version} must be from 0 to {endpoint.NO_VERSION}")
     write_socket_address(raw, port, addr, &addr_len)
     text_n = sock.write_addr(text, addr, &off, &ip_n)
     code = endpoint.endpoint_new(g.table.cells, &e, addr, addr_len, span.make(text, text_n),
@@ -108,6 +118,8 @@ cdef Endpoint *new_endpoint(Shared *g, str ip, int port, str app, str instance_i
     if code < 0:
         raise route_error(code, "")
     e.local = local
+    e.version = version
+    e.born_ms = clock.mono_ns() // 1000000
     return e
 
 
@@ -130,6 +142,7 @@ cdef class DataPlane:
     cdef bint draining
     cdef list texts             # bytes that the settings point into
     cdef set mappings           # handles of mapped ports, each with a reference
+    cdef _Rollouts rollout_states
     cdef dict series_ids        # route key -> number, of numbers below series_seen
     cdef u32 series_seen
 
@@ -146,6 +159,7 @@ cdef class DataPlane:
         self.g.healthy = 1
         self.g.log_level = 3
         self.series_ids = {}
+        self.rollout_states = _Rollouts()
         self.series_seen = 1
         self.mappings = set()
         fill_settings(&self.g.cfg, whole)
@@ -175,6 +189,7 @@ cdef class DataPlane:
         for handle in self.mappings:
             mapping.unref(<Mapping *><size_t>handle)
         table.destroy(&self.g.table)
+        self.rollout_states.free_all()
         if self.g.log_fd >= 0:
             csys.close(self.g.log_fd)
         if self.g.logger_wake >= 0:
@@ -189,12 +204,12 @@ cdef class DataPlane:
 
     def add(self, str uri, str ip, int port, *, str app="", str instance_id="", str instance_index="",
             str process_id="", bint local=False, bytes tags=b"", str balancing="", str hash_header="",
-            double hash_balance=0.0):
+            double hash_balance=0.0, int version=255):
         cdef bytes key = uri.encode()
         cdef Endpoint *e
         cdef int code
         check_balancing(balancing, hash_header)
-        e = new_endpoint(self.g, ip, port, app, instance_id, instance_index, process_id, local, tags)
+        e = new_endpoint(self.g, ip, port, app, instance_id, instance_index, process_id, local, tags, version)
         code = table.add_endpoint(&self.g.table, key, len(key), e)
         if code < 0:
             endpoint.unref(e)
@@ -208,7 +223,8 @@ cdef class DataPlane:
         return <size_t>e
 
     def replace(self, size_t handle, *, str app="", str instance_id="", str instance_index="", str process_id="",
-                bint local=False, bytes tags=b"", str balancing="", str hash_header="", double hash_balance=0.0):
+                bint local=False, bytes tags=b"", str balancing="", str hash_header="", double hash_balance=0.0,
+                int version=255):
         cdef Endpoint *old = <Endpoint *>handle
         cdef u16 port = (<u16>old.addr[2] << 8) | old.addr[3]
         cdef str text = unview(endpoint.addr_text(old)).decode()
@@ -216,7 +232,9 @@ cdef class DataPlane:
         cdef int code
         check_balancing(balancing, hash_header)
         e = new_endpoint(self.g, text.rpartition(":")[0].strip("[]"), port, app, instance_id, instance_index,
-                         process_id, local, tags)
+                         process_id, local, tags, version)
+        if <u32>e.id_hash == <u32>old.id_hash:
+            e.born_ms = old.born_ms         # the same instance, with other properties
         endpoint.ref(old)
         code = table.replace_endpoint(&self.g.table, old, e)
         if code < 0:
@@ -301,7 +319,25 @@ cdef class DataPlane:
 
     def reclaim(self):
         self._note_series()
-        return epoch.poll(&self.g.table.epoch)
+        waiting = epoch.poll(&self.g.table.epoch)
+        return waiting + self.rollout_states.sweep()
+
+    # -- rollouts --------------------------------------------------------------------------------------------------
+
+    def set_rollout(self, str uri, spec, members={}):
+        self.rollout_states.publish(self.g, uri, spec, members)
+
+    def set_slow(self, str uri, u64 ns):
+        dp.store64(&self.rollout_states.state_of(uri).slow_ns, ns)
+
+    def rollouts(self):
+        return self.rollout_states.numbers(self.g)
+
+    def outcomes(self, int limit=1024):
+        return read_outcomes(self.g, limit)
+
+    def explain(self, bytes head, str address):
+        return explain_request(self.g, head, address)
 
     # -- where logs go beside files --------------------------------------------------------------------------------
 
@@ -673,7 +709,7 @@ def _error_text(bytes what):
 
 
 def live_objects():
-    names = ("buf", "endpoint", "pool", "down", "up", "exchange", "node", "mapping")
+    names = ("buf", "endpoint", "pool", "down", "up", "exchange", "node", "mapping", "split", "rollout")
     if not dp.DEBUG_BUILD:
         return {}
     return {name: <i64>dp.live_counts[i] for i, name in enumerate(names)}

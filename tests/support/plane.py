@@ -80,7 +80,7 @@ class Router:
             first_fds.append(more.detach())
         self.plane.start([("http", first_fds), ("health", [health.detach()])])
 
-    def add(self, origin: Origin | int, host: str = HOST, **identity: str) -> int:
+    def add(self, origin: Origin | int, host: str = HOST, **identity: Any) -> int:
         """Registers an instance; returns its handle."""
         port = origin if isinstance(origin, int) else origin.port
         handle = self.plane.add(host, "127.0.0.1", port, **identity)

@@ -37,8 +37,12 @@
 #define DP_ADD_RLX(p, v) __atomic_fetch_add((p), (v), __ATOMIC_RELAXED)
 #define DP_SUB_RLX(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_RELAXED)
 #define DP_SUB_AR(p, v) __atomic_fetch_sub((p), (v), __ATOMIC_ACQ_REL)
+#define DP_OR_RLX(p, v) __atomic_fetch_or((p), (v), __ATOMIC_RELAXED)
 #define DP_XCHG_AR(p, v) __atomic_exchange_n((p), (v), __ATOMIC_ACQ_REL)
 static inline int dp_cas_u32(uint32_t *p, uint32_t want, uint32_t to) {
+    return __atomic_compare_exchange_n(p, &want, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+static inline int dp_cas_u64(uint64_t *p, uint64_t want, uint64_t to) {
     return __atomic_compare_exchange_n(p, &want, to, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 }
 static inline int dp_cas_ptr(void **p, void *want, void *to) {
@@ -69,7 +73,10 @@ static inline void dp_assert_failed(const char *what, const char *file, int line
 #endif
 
 /* Live objects per type, debug builds only; a test asserts that all are zero after it. */
-enum { DP_LIVE_BUF, DP_LIVE_ENDPOINT, DP_LIVE_POOL, DP_LIVE_DOWN, DP_LIVE_UP, DP_LIVE_EXCHANGE, DP_LIVE_NODE, DP_LIVE_MAPPING, DP_LIVE_KINDS };
+enum {
+    DP_LIVE_BUF, DP_LIVE_ENDPOINT, DP_LIVE_POOL, DP_LIVE_DOWN, DP_LIVE_UP, DP_LIVE_EXCHANGE, DP_LIVE_NODE,
+    DP_LIVE_MAPPING, DP_LIVE_SPLIT, DP_LIVE_ROLLOUT, DP_LIVE_KINDS
+};
 static int64_t dp_live[DP_LIVE_KINDS] __attribute__((unused));
 #ifdef DP_DEBUG
 #define DP_LIVE(kind, by) ((void)__atomic_fetch_add(&dp_live[kind], (by), __ATOMIC_RELAXED))

@@ -29,9 +29,11 @@ cdef extern from "dp.h" nogil:
     u32 sub32 "DP_SUB_RLX"(u32 *p, u32 v) noexcept
     u64 sub64 "DP_SUB_RLX"(u64 *p, u64 v) noexcept
     u32 sub32_ar "DP_SUB_AR"(u32 *p, u32 v) noexcept
+    u64 or64 "DP_OR_RLX"(u64 *p, u64 v) noexcept
     u32 xchg32_ar "DP_XCHG_AR"(u32 *p, u32 v) noexcept
     void *xchgp_ar "DP_XCHG_AR"(void **p, void *v) noexcept
     bint cas32 "dp_cas_u32"(u32 *p, u32 want, u32 to) noexcept
+    bint cas64 "dp_cas_u64"(u64 *p, u64 want, u64 to) noexcept
     bint casp "dp_cas_ptr"(void **p, void *want, void *to) noexcept
     void bump64 "DP_BUMP"(u64 *p, u64 v) noexcept
 
@@ -51,6 +53,8 @@ cdef extern from "dp.h" nogil:
         LIVE_EXCHANGE "DP_LIVE_EXCHANGE"
         LIVE_NODE "DP_LIVE_NODE"
         LIVE_MAPPING "DP_LIVE_MAPPING"
+        LIVE_SPLIT "DP_LIVE_SPLIT"
+        LIVE_ROLLOUT "DP_LIVE_ROLLOUT"
         LIVE_KINDS "DP_LIVE_KINDS"
 
     enum:

@@ -40,4 +40,11 @@ cdef enum:
     METER_BOUNDS_MAX = 64       # bounds of a histogram that the operator gives
     POOL_OPTIONS_MAX = 1024     # different combinations of balancing options among all routes
     COOKIE_NAMES_MAX = 16       # names in sticky_session_cookie_names
+    VERSIONS_MAX = 254          # versions of a route; 255 stands for none
+    INTERVALS_MAX = 4096        # pieces of a rollout's coordinate space
+    MATCHES_MAX = 256           # rules of a rollout, and as many tokens of overrides
+    SHARERS_MAX = 8             # parallel first requests of one client that follow one draw
+    SHARE_MS = 2000             # ... and for how long
+    UNIT_BITS = 1048576         # bits of a bitmap of units that have failed (a power of two)
+    OUTCOME_RING = 256          # entries of a worker's ring of outcomes (a power of two)
     RETIRED_MAX = 1048576       # table objects waiting for a worker that does not move: publishing pauses (24 MiB of notes)

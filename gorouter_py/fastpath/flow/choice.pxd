@@ -1,20 +1,25 @@
 # L2: which endpoint an attempt goes to, in this order: the instance or process that a header names; the instance of the
-# sticky cookie; the route's balancer.
+# sticky cookie; the route's balancer. On a route with a rollout the version is chosen before (flow/cohort), once for all
+# attempts, and the last two are those of its own endpoints.
 #
 # The route is looked up anew for each attempt: the table may have changed since the last. What is found lives until the
 # end of this turn; the endpoint comes with a reference.
-from gorouter_py.fastpath.base.types cimport Span, u8, u32
-from gorouter_py.fastpath.base cimport dp, fmt, span
+from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
+from gorouter_py.fastpath.base cimport dp, fmt, rng, span
 from gorouter_py.fastpath.http cimport cookies, heads
 from gorouter_py.fastpath.http.heads cimport Head
 from gorouter_py.fastpath.net cimport tap
-from gorouter_py.fastpath.route cimport balance, endpoint, sticky, table
-from gorouter_py.fastpath.route.endpoint cimport Endpoint, Pool
-from gorouter_py.fastpath.flow cimport fault
+from gorouter_py.fastpath.net.tally cimport Lane
+from gorouter_py.fastpath.route cimport balance, endpoint, rollout, split, sticky, table
+from gorouter_py.fastpath.route.endpoint cimport Endpoint, EndpointArray, Pool
+from gorouter_py.fastpath.route.rollout cimport Rollout
+from gorouter_py.fastpath.route.split cimport Split
+from gorouter_py.fastpath.flow cimport cohort, fault, outcome
 from gorouter_py.fastpath.flow.state cimport *
 
 cdef enum:
     GUID_LEN = 36
+    PROBE_MS = 1000             # a version that has failed is tried by one request in this time
 
 # ---- X-CF-App-Instance, X-CF-Process-Instance ----------------------------------------------------------------------
 
@@ -83,36 +88,161 @@ cdef inline char *describe(char *w, const Head *h) noexcept nogil:
 cdef inline bint is_negotiate(Span v) noexcept nogil:
     return v.n >= 9 and dp.ieq(v.p, b"negotiate", 9)
 
+# The instance that the request's cookies name; n == 0 if none.
 # gorouter: __VCAP_ID__ counts only beside a cookie named in sticky_session_cookie_names; with Negotiate authentication it
 # binds, since the authentication belongs to the connection.
-cdef inline void find_sticky(Exchange *x) noexcept nogil:
-    cdef Settings *cfg = &x.w.shared.cfg
+cdef inline Span sticky_of(const Head *h, const Settings *cfg, bint *bound) noexcept nogil:
     cdef Span id
     cdef u32 i
-    if not (x.req.flags & heads.F_HAS_COOKIE):
-        return
-    id = cookies.get_cookie(&x.req, b"__VCAP_ID__", 11)
+    bound[0] = False
+    if not (h.flags & heads.F_HAS_COOKIE):
+        return span.make(NULL, 0)
+    id = cookies.get_cookie(h, b"__VCAP_ID__", 11)
     if id.p == NULL or id.n == 0:
-        return
-    if cfg.sticky_auth_negotiate and is_negotiate(heads.get(&x.req, heads.N_AUTHORIZATION)):
-        x.sticky_id = id
-        x.flags |= X_STICKY | X_BOUND
-        return
+        return span.make(NULL, 0)
+    if cfg.sticky_auth_negotiate and is_negotiate(heads.get(h, heads.N_AUTHORIZATION)):
+        bound[0] = True
+        return id
     for i in range(cfg.n_sticky):
-        if cookies.get_cookie(&x.req, cfg.sticky[i].text, cfg.sticky[i].n).p != NULL:
-            x.sticky_id = id
-            x.flags |= X_STICKY
-            return
+        if cookies.get_cookie(h, cfg.sticky[i].text, cfg.sticky[i].n).p != NULL:
+            return id
+    return span.make(NULL, 0)
 
-# The instance the cookie names, if it may be used; NULL otherwise.
-cdef inline Endpoint *take_sticky(Exchange *x, Pool *p, const balance.Rules *r) noexcept nogil:
-    cdef Endpoint *e = sticky.find_instance(p, x.sticky_id)
+cdef inline void find_sticky(Exchange *x) noexcept nogil:
+    cdef bint bound = False
+    cdef Span id = sticky_of(&x.req, &x.w.shared.cfg, &bound)
+    if id.n:
+        x.sticky_id = id
+        x.flags |= X_STICKY | X_BOUND if bound else X_STICKY
+
+# The instance the cookie names, if it is in the array and may be used; NULL otherwise.
+cdef inline Endpoint *take_sticky(Exchange *x, EndpointArray *a, const balance.Rules *r) noexcept nogil:
+    cdef Endpoint *e = sticky.find_in(a, x.sticky_id)
     if e == NULL:
         return NULL
     if balance.is_barred(e, r) or (balance.cooling(e, x.w.now_ms, r.cool_down_ms) and not (x.flags & X_BOUND)):
         endpoint.unref(e)
         return NULL
     return e
+
+# ---- versions ------------------------------------------------------------------------------------------------------
+
+# RFC 9110 9.2.2: a request that may be sent again although an endpoint may have seen it.
+cdef inline bint repeatable(const Exchange *x) noexcept nogil:
+    return (x.req.flags & heads.F_IDEMPOTENT) != 0 and (x.flags & (X_UPGRADE | X_BODY_SEEN)) == 0 and (
+        x.req.framing == heads.BODY_NONE or (x.req.framing == heads.BODY_LENGTH and x.req.content_length == 0))
+
+# The request enters the route's rollout: its version is chosen, for all attempts, unless something else has decided.
+# False when memory is out.
+cdef inline bint enter(Exchange *x, Split *s, bint decided) noexcept nogil:
+    cdef Worker *w = x.w
+    cdef cohort.Asker a
+    outcome.let_go(x)
+    if not outcome.hold(x, s.plan.state):
+        return False
+    a.h = &x.req
+    a.cfg = &w.shared.cfg
+    a.peer = span.make(x.down.peer + x.down.ip_off, x.down.ip_len)
+    a.sticky_id = x.sticky_id if x.flags & X_STICKY else span.make(NULL, 0)
+    a.now_ms = w.now_ms
+    a.random = rng.next_u64(&w.rng)
+    a.dry = False
+    if decided:
+        cohort.know(&a, s.plan, &x.cohort)
+    else:
+        cohort.decide(&a, s, &x.cohort)
+    x.booked = endpoint.NO_VERSION
+    return True
+
+# An endpoint of one version; as balance.choose.
+cdef inline Endpoint *of_version(Exchange *x, Split *s, u8 version, const balance.Rules *r, bint only_fit,
+                                 bint *full) noexcept nogil:
+    cdef EndpointArray *a = s.arrays[version]
+    cdef Endpoint *e
+    if x.flags & X_STICKY and x.attempts == 0:
+        e = take_sticky(x, a, r)
+        if e != NULL:
+            balance.note(&x.pick, e)
+            tap.inc(&x.w.counters.sticky_hits)
+            return e
+        tap.inc(&x.w.counters.sticky_misses)
+    if x.turn_of != version:
+        x.turn_of = version
+        x.pick.spun = 0
+    return balance.choose_of(a, rollout.cursor(s.plan.state, version), &x.pick, x.w.now_ms, r, only_fit, full)
+
+# An endpoint of a version that has failed altogether, for a request that could be repeated elsewhere.
+cdef inline Endpoint *probe(Exchange *x, Split *s, u8 version, const balance.Rules *r) noexcept nogil:
+    cdef EndpointArray *a = s.arrays[version]
+    cdef Endpoint *e
+    if (x.attempts or a.n == 0 or not s.plan.retry_on_stable or not repeatable(x)
+            or not rollout.may_probe(s.plan.state, version, x.w.now_ms, PROBE_MS)):
+        return NULL
+    e = a.items[x.pick.start % a.n]
+    if balance.is_barred(e, r):
+        return NULL
+    x.cohort.marks |= M_PROBE
+    balance.note(&x.pick, e)
+    endpoint.ref(e)
+    return e
+
+# The endpoint of a request in a rollout: of its version, else of the stable one, else of the route.
+cdef inline Endpoint *choose_version(Exchange *x, Pool *p, Split *s, const balance.Rules *r, bint *full) noexcept nogil:
+    cdef u8 stable = s.plan.stable
+    cdef u8 version = x.cohort.version if x.cohort.version < s.n else stable
+    cdef Endpoint *e = NULL
+    cdef Lane *l
+    if version != stable and not (x.cohort.marks & M_TO_STABLE):
+        e = of_version(x, s, version, r, True, full)
+        if e == NULL:
+            e = probe(x, s, version, r)
+        if e == NULL and x.cohort.marks & M_STAY:
+            return NULL
+        if e == NULL and not (x.cohort.marks & M_FAILOVER):
+            x.cohort.marks |= M_FAILOVER
+            l = outcome.lane_of(x, version)
+            if l != NULL:
+                dp.bump64(&l.failovers, 1)
+    if e == NULL:
+        full[0] = False
+        e = of_version(x, s, stable, r, False, full)
+    if e == NULL and not full[0]:
+        x.turn_of = stable
+        e = balance.choose(p, &x.pick, x.w.now_ms, r, full)
+    if x.attempts == 0:
+        x.booked = dp.load8(&e.version) if e != NULL else version
+        l = outcome.lane_of(x, version)
+        if l != NULL:
+            if x.cohort.marks & M_DRAWN:
+                dp.bump64(&l.drawn, 1)
+            if x.cohort.marks & M_KEPT:
+                dp.bump64(&l.kept, 1)
+    return e
+
+# A header or a binding names the instance, so it names the version.
+cdef inline void enter_with(Exchange *x, Split *s, Endpoint *e) noexcept nogil:
+    if enter(x, s, True):
+        x.booked = dp.load8(&e.version)
+        x.cohort.version = x.booked
+        x.cohort.reason = WHY_INSTANCE
+        x.cohort.marks |= M_FORCED
+
+# An attempt has failed and another may be made. On another version than the stable one that goes to stable, while the
+# budget lasts; without a token of it the request stays among its version's endpoints.
+cdef inline void go_to_stable(Exchange *x) noexcept nogil:
+    cdef Split *s = split.of(x.ep.pool)
+    cdef Rollout *r = x.rollout
+    cdef Lane *l
+    if (s == NULL or s.plan.state != r or not s.plan.retry_on_stable or x.booked == s.plan.stable
+            or x.cohort.marks & (M_TO_STABLE | M_STAY | M_FAILOVER) or x.cohort.reason == WHY_INSTANCE):
+        return
+    if not rollout.grant(r, outcome.requests_of(x.w, r), s.plan.retry_budget_percent, x.w.now_ms):
+        x.cohort.marks |= M_STAY
+        return
+    x.cohort.marks |= M_TO_STABLE
+    l = outcome.lane_of(x, x.booked)
+    if l != NULL:
+        dp.bump64(&l.retries, 1)
 
 # ---- all together --------------------------------------------------------------------------------------------------
 
@@ -143,6 +273,7 @@ cdef inline Endpoint *choose(Exchange *x) noexcept nogil:
     cdef Span path = heads.path(&x.req)
     cdef Pool *p = table.find(&w.shared.table, host.p, host.n, path.p, path.n)
     cdef Endpoint *e = NULL
+    cdef Split *s = NULL
     cdef balance.Rules rules
     cdef bint full = False
     # gorouter: a header that names an instance is judged before the route is
@@ -152,17 +283,27 @@ cdef inline Endpoint *choose(Exchange *x) noexcept nogil:
     if x.fault:
         return NULL
     set_rules(x, p, &rules)
-    if x.flags & X_STICKY and (x.attempts == 0 or x.flags & X_BOUND):
-        e = take_sticky(x, p, &rules)
+    s = split.of(p)
+    if dp.unlikely(s != NULL) and rules.pinned == balance.PIN_NONE and not (x.flags & X_BOUND):
+        if x.rollout != s.plan.state and not enter(x, s, False):
+            x.fault = fault.OVERLOADED
+            return NULL
+        e = choose_version(x, p, s, &rules, &full)
+    elif x.flags & X_STICKY and (x.attempts == 0 or x.flags & X_BOUND):
+        e = take_sticky(x, table.load_array(p), &rules)
         if e != NULL:
             balance.note(&x.pick, e)
             tap.inc(&w.counters.sticky_hits)
-            return e
-        tap.inc(&w.counters.sticky_misses)
-        if x.flags & X_BOUND:
-            x.fault = fault.NO_ENDPOINT_LEFT
-            return NULL
-    e = balance.choose(p, &x.pick, w.now_ms, &rules, &full)
+        else:
+            tap.inc(&w.counters.sticky_misses)
+            if x.flags & X_BOUND:
+                x.fault = fault.NO_ENDPOINT_LEFT
+                return NULL
+            e = balance.choose(p, &x.pick, w.now_ms, &rules, &full)
+    else:
+        e = balance.choose(p, &x.pick, w.now_ms, &rules, &full)
+    if s != NULL and e != NULL and x.rollout == NULL:
+        enter_with(x, s, e)
     if full:
         x.fault = fault.NO_ENDPOINT_LEFT if x.attempts else fault.CONNECTION_LIMIT
         tap.inc(&w.counters.backend_exhausted_conns)

@@ -15,7 +15,7 @@ from gorouter_py.fastpath.net cimport tap, timers
 from gorouter_py.fastpath.route cimport balance, endpoint
 from gorouter_py.fastpath.route.endpoint cimport Endpoint
 from gorouter_py.fastpath.flow cimport (
-    answer, choice, envelope, fault, forward, logline, mapping, remap, report, series, trace
+    answer, choice, envelope, fault, forward, logline, mapping, outcome, remap, report, series, trace
 )
 from gorouter_py.fastpath.flow.stream cimport HeadOut, Stream
 from gorouter_py.fastpath.flow.state cimport *
@@ -57,6 +57,7 @@ cdef inline void destroy(Exchange *x) noexcept nogil:
     buf.release(&w.slabs, x.way_out)
     if x.ep != NULL:
         endpoint.unref(x.ep)
+    outcome.let_go(x)
     dp.live(dp.LIVE_EXCHANGE, -1)
     if w.n_free_exchanges < FREE_KEEP and not dp.POISON_BUILD:
         x.next_free = w.free_exchanges
@@ -72,6 +73,8 @@ cdef inline void end(Exchange *x, bint clean) noexcept nogil:
     release_up(x, clean and (x.flags & (X_REQ_DONE | X_TUNNEL)) != 0)
     if x.up_began_ns and not x.up_ended_ns:
         x.up_ended_ns = now
+    if x.rollout != NULL:
+        outcome.book(x, now)
     if x.flags & X_TUNNEL:
         tap.dec(&w.counters.tunnels_open)
     else:
@@ -141,7 +144,7 @@ cdef inline void begin(Worker *w, Stream *down, Head *h) noexcept nogil:
         report.request(x)
     note_upgrade(x)
     choice.find_sticky(x)
-    attempt(x, CARE_ANY if repeatable(x) else CARE_QUIET)
+    attempt(x, CARE_ANY if choice.repeatable(x) else CARE_QUIET)
 
 cdef inline bint is_health_check(Worker *w, const Head *h) noexcept nogil:
     cdef Settings *cfg = &w.shared.cfg
@@ -180,11 +183,6 @@ cdef inline void note_upgrade(Exchange *x) noexcept nogil:
         x.flags |= X_UPGRADE
         if x.req.flags & heads.F_WEBSOCKET:
             x.flags |= X_WEBSOCKET
-
-# RFC 9110 9.2.2: a request that may be sent again although an endpoint may have seen it.
-cdef inline bint repeatable(const Exchange *x) noexcept nogil:
-    return (x.req.flags & heads.F_IDEMPOTENT) != 0 and (x.flags & (X_UPGRADE | X_BODY_SEEN)) == 0 and (
-        x.req.framing == heads.BODY_NONE or (x.req.framing == heads.BODY_LENGTH and x.req.content_length == 0))
 
 # ---- attempts ----------------------------------------------------------------------------------------------------
 
@@ -274,7 +272,7 @@ cdef inline bint tried_all(const Exchange *x) noexcept nogil:
 cdef inline bint note_failure(Exchange *x, int code) noexcept nogil:
     cdef Worker *w = x.w
     cdef const fault.Row *row = fault.row(code)
-    cdef bint again, blamed
+    cdef bint again, blamed, stale, safe
     landed(x)
     if w.shared.cfg.client_events and not (x.flags & X_RESP_HEAD):
         client_event(x, 0, 0)
@@ -282,7 +280,8 @@ cdef inline bint note_failure(Exchange *x, int code) noexcept nogil:
     x.lost_ns += clock.mono_ns() - x.tried_ns
     tap.inc(&w.counters.endpoint_failures)
     # a reset of a kept connection only says that it had grown too old
-    blamed = row.blame and not (code == fault.UP_RESET and x.up != NULL and x.up.reused)
+    stale = code == fault.UP_RESET and x.up != NULL and x.up.reused
+    blamed = row.blame and not stale
     if blamed:
         balance.mark_failed(x.ep, w.now_ms)
     if x.flags & X_BODY_SEEN or x.flags & X_RESP_HEAD:
@@ -291,11 +290,16 @@ cdef inline bint note_failure(Exchange *x, int code) noexcept nogil:
             and (code == fault.UP_UNSENT or not tried_all(x))):
         again = True
     else:
-        again = ((row.retry == fault.RETRY_SAFE or code == fault.UP_UNSENT) and w.shared.cfg.retry_idempotent and repeatable(x)
-                 and not (x.flags & X_REPEATED))
+        safe = (row.retry == fault.RETRY_SAFE or code == fault.UP_UNSENT) and choice.repeatable(x)
+        again = safe and w.shared.cfg.retry_idempotent and not (x.flags & X_REPEATED)
         if again:
             x.flags |= X_REPEATED
     again = again and x.attempts < limits.ATTEMPTS_MAX
+    if x.rollout != NULL:
+        if x.blame == 0 and not (again and (stale or code == fault.UP_UNSENT)):
+            x.blame = code
+        if again and x.blame:
+            choice.go_to_stable(x)
     report.failure(x, code, again, blamed)
     return again
 
@@ -406,6 +410,8 @@ cdef inline void on_head(void *owner, Stream *s, Head *h) noexcept nogil:
     x.flags |= X_RESP_HEAD
     if x.w.shared.cfg.client_events:
         client_event(x, h.status, announced_length(h))
+    if x.rollout != NULL:
+        outcome.head_came(x)
     answer.count_status(x)
     forward.response(x.w, x, h, &out, ends_after(x))
     if x.way_in != NULL and not remap.leave(x.w, x, h, &out):
@@ -473,6 +479,7 @@ cdef inline void switch_protocols(Exchange *x, Head *h) noexcept nogil:
 
 cdef inline void on_fail(void *owner, Stream *s, int code) noexcept nogil:
     cdef Exchange *x = <Exchange *>owner
+    cdef bint stale_ok
     if s == x.down:
         client_failed(x, code)
         return
@@ -481,8 +488,8 @@ cdef inline void on_fail(void *owner, Stream *s, int code) noexcept nogil:
         memcpy(x.malformed, s.malformed.p, x.malformed_n)
     if note_failure(x, code):
         release_up(x, False)
-        attempt(x, CARE_ANY if fault.row(code).retry == fault.RETRY_ANY and code != fault.UP_UNSENT and repeatable(x)
-                else CARE_FRESH)
+        stale_ok = fault.row(code).retry == fault.RETRY_ANY and code != fault.UP_UNSENT and choice.repeatable(x)
+        attempt(x, CARE_ANY if stale_ok else CARE_FRESH)
         return
     fail_with(x, code)
 

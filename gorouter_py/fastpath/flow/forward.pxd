@@ -12,7 +12,7 @@ from gorouter_py.fastpath.http cimport heads, h1, cookies, tagged
 from gorouter_py.fastpath.http.heads cimport Field, Head
 from gorouter_py.fastpath.route cimport endpoint
 from gorouter_py.fastpath.route.endpoint cimport Endpoint
-from gorouter_py.fastpath.flow cimport choice, daytime, rewrite
+from gorouter_py.fastpath.flow cimport choice, cohort, daytime, rewrite
 from gorouter_py.fastpath.flow.stream cimport HeadOut
 from gorouter_py.fastpath.flow.state cimport DROP_TRACE, Exchange, Settings, Worker, X_BOUND, X_STICKY_MISS, X_UPGRADE
 
@@ -300,6 +300,8 @@ cdef inline void response(Worker *w, Exchange *x, Head *h, HeadOut *out, bint cl
         at = line(at, b"Date: ", 6, daytime.date(w, x.wall_ns // 1000000000))
     if (h.flags & heads.F_SETS_COOKIE) or (x.flags & X_STICKY_MISS) or cfg.sticky_auth_negotiate:
         at = sticky_cookie(w, x, h, at)
+    if x.cohort.id:
+        at = cohort.cookie_line(x, h, at)
     if cfg.trace_key_n and wants_trace(cfg, &x.req):
         at = line(at, b"X-Vcap-Router: ", 15, span.make(cfg.router_ip, cfg.router_ip_n))
         at = line(at, b"X-Vcap-Backend: ", 16, endpoint.addr_text(x.ep))

@@ -10,11 +10,13 @@ from gorouter_py.fastpath.http.heads cimport Field, Head
 from gorouter_py.fastpath.http.chunked cimport Chunked
 from gorouter_py.fastpath.http.tagged cimport CookieName
 from gorouter_py.fastpath.route.endpoint cimport Endpoint, Pool
+from gorouter_py.fastpath.route.rollout cimport Rollout
 from gorouter_py.fastpath.route.table cimport Table
 from gorouter_py.fastpath.route.balance cimport Pick
 from gorouter_py.fastpath.net.timers cimport Timer, Wheel
 from gorouter_py.fastpath.net.cidr cimport Network
 from gorouter_py.fastpath.net.pool cimport Idle, IdlePool
+from gorouter_py.fastpath.net.tally cimport OutcomeRing
 from gorouter_py.fastpath.net.tap cimport Bounds, Counters, EventRing, LogRing, Meter, Series
 from gorouter_py.fastpath.flow.stream cimport Stream, StreamEvents, StreamOps
 
@@ -291,6 +293,42 @@ cdef enum ExchangeFlag:
     X_BOUND = 131072        # sticky without an alternative
     X_SEMICOLON = 262144    # the target has one
 
+# Why a request goes to its version.
+cdef enum Reason:
+    WHY_NONE = 0
+    WHY_INSTANCE            # a header names the instance
+    WHY_OVERRIDE
+    WHY_RULE
+    WHY_STICKY
+    WHY_IDENTITY
+    WHY_COOKIE
+    WHY_NEW_SESSIONS
+    WHY_DRAW
+    WHY_SHARED              # as another request that has no answer yet
+
+cdef enum CohortMark:
+    M_HAS_U = 1             # u is the client's own
+    M_FORCED = 2            # no part of the experiment: instance header, override or rule
+    M_KEPT = 4              # a sticky client whose coordinate is another version's
+    M_DRAWN = 8
+    M_TO_STABLE = 16        # the next attempt goes to the stable version
+    M_STAY = 32             # ... or, without a token of the budget, to none but its own
+    M_FAILOVER = 64         # nothing fit was in its version
+    M_PROBE = 128           # the first attempt tries a version that has failed
+
+# The version of a request and why.
+cdef struct Cohort:
+    u64 unit                # who asks: coordinate, identity or address, hashed
+    u64 address             # hash of the client's address
+    u64 id                  # coordinate to hand out by Set-Cookie; 0 = none
+    u32 share               # the draw others may follow until there is an answer: its place and one; 0 = none
+    u16 u
+    u16 slot
+    u8 version              # chosen
+    u8 reason
+    u8 rule                 # WHY_RULE: its index
+    u8 marks
+
 cdef struct Exchange:
     Worker *w
     Exchange *next_free
@@ -321,6 +359,12 @@ cdef struct Exchange:
     Buf *way_out            # ... and lines of its answer as the client is to see them
     Span asked              # ... and the authority that the client used
     u32 series
+    Rollout *rollout        # of the route; counted in the worker's tally. NULL = none
+    Cohort cohort
+    u8 booked               # the version whose endpoint got the first attempt: what becomes of the request is its doing
+    u8 turn_of              # the version whose turn pick began with
+    int blame               # fault of the first attempt that failed; 0 = none
+    u64 head_ns             # when the response head came; 0 outside a rollout
     char request_id[36]
     u8 local_n
     char local[55]          # our "ip:port" towards the endpoint, where the log wants it
@@ -369,6 +413,7 @@ cdef struct Worker:
     LogRing log
     LogRing datagrams       # u32 length and bytes, for metron; data NULL = none wanted
     EventRing events
+    OutcomeRing outcomes
     Series *series[limits.SERIES_MAX]       # atomic pointers
     Meter lookup_time
     Meter gorouter_time

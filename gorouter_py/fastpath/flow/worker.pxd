@@ -7,7 +7,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 from gorouter_py.fastpath.base.types cimport u8, u32, u64
 from gorouter_py.fastpath.base cimport buf, clock, csys, dp, limits, rng
-from gorouter_py.fastpath.net cimport pool, sock, tap, timers
+from gorouter_py.fastpath.net cimport pool, sock, tally, tap, timers
 from gorouter_py.fastpath.net.timers cimport Timer
 from gorouter_py.fastpath.route cimport endpoint, epoch
 from gorouter_py.fastpath.route.endpoint cimport Endpoint
@@ -70,7 +70,7 @@ cdef inline Worker *create(Shared *g, u32 id) noexcept nogil:
     join_parts(w)
     if (w.ep < 0 or w.wake < 0 or pool.init(&w.idle) < 0 or tap.log_init(&w.log) < 0
             or (g.metron_fd >= 0 and tap.log_init(&w.datagrams) < 0) or tap.event_init(&w.events) < 0
-            or sock.watch(w.ep, w.wake, csys.EPOLLIN, NULL) != 0):
+            or tally.outcome_init(&w.outcomes) < 0 or sock.watch(w.ep, w.wake, csys.EPOLLIN, NULL) != 0):
         destroy(w)
         return NULL
     return w
@@ -104,6 +104,7 @@ cdef inline void destroy(Worker *w) noexcept nogil:
     free(w.log.data)
     free(w.datagrams.data)
     free(w.events.items)
+    free(w.outcomes.items)
     if w.ep >= 0:
         csys.close(w.ep)
     if w.wake >= 0:

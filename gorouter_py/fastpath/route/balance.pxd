@@ -183,7 +183,11 @@ cdef inline Endpoint *by_hash(EndpointArray *a, Pick *k, u64 now_ms, const Rules
 # The endpoint for the next attempt, with a reference. NULL: the pool has none, or (*full set) all are at their bound.
 # now_ms: the clock of mark_failed.
 cdef inline Endpoint *choose(Pool *p, Pick *k, u64 now_ms, const Rules *r, bint *full) noexcept nogil:
-    cdef EndpointArray *a = <EndpointArray *>dp.loadp_acq(<void **>&p.array)
+    return choose_of(<EndpointArray *>dp.loadp_acq(<void **>&p.array), &p.cursor, k, now_ms, r, False, full)
+
+# The same of an array, by a cursor of its own. only_fit: NULL rather than an endpoint that has failed of late.
+cdef inline Endpoint *choose_of(EndpointArray *a, u32 *cursor, Pick *k, u64 now_ms, const Rules *r, bint only_fit,
+                                bint *full) noexcept nogil:
     cdef u8 balance = r.options.balance if r.options != NULL else r.balance
     cdef bint local = r.prefer_local and k.tries == 0
     cdef Endpoint *e = NULL
@@ -191,7 +195,7 @@ cdef inline Endpoint *choose(Pool *p, Pick *k, u64 now_ms, const Rules *r, bint 
     if a == NULL or a.n == 0:
         return NULL
     if not k.spun:
-        k.start = dp.add32(&p.cursor, 1)
+        k.start = dp.add32(cursor, 1)
         k.spun = 1
     if dp.likely(balance == endpoint.ROUND_ROBIN):
         if local:
@@ -203,9 +207,13 @@ cdef inline Endpoint *choose(Pool *p, Pick *k, u64 now_ms, const Rules *r, bint 
             e = least_loaded(a, k, r, False)
     elif r.hash:
         e = by_hash(a, k, now_ms, r, r.options.factor if r.options != NULL else 0)
+    if e != NULL and only_fit and cooling(e, now_ms, r.cool_down_ms):
+        e = NULL
     if e == NULL:
         e = next_in_turn(a, k, now_ms, r)
     if dp.unlikely(e == NULL):
+        if only_fit:
+            return NULL
         e = choose_unfit(a, k, now_ms, r)
         if e == NULL:
             full[0] = True

@@ -13,7 +13,9 @@ cdef inline bint same(Span a, Span b) noexcept nogil:
 # The endpoint whose private_instance_id or "ip:port" is id; NULL if the pool has none such.
 # gorouter: one index holds both; of two instances with one id the later registration counts.
 cdef inline Endpoint *find_instance(Pool *p, Span id) noexcept nogil:
-    cdef EndpointArray *a = <EndpointArray *>dp.loadp_acq(<void **>&p.array)
+    return find_in(<EndpointArray *>dp.loadp_acq(<void **>&p.array), id)
+
+cdef inline Endpoint *find_in(EndpointArray *a, Span id) noexcept nogil:
     cdef Endpoint *e
     cdef u64 *ids
     cdef u32 tag

@@ -11,8 +11,9 @@ from libc.stdlib cimport malloc, free
 from libc.string cimport memcmp
 from gorouter_py.fastpath.base.types cimport AGAIN, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport dp, limits, rng, span
-from gorouter_py.fastpath.route cimport cells, endpoint, epoch, key
+from gorouter_py.fastpath.route cimport cells, endpoint, epoch, key, split
 from gorouter_py.fastpath.route.endpoint cimport Endpoint, EndpointArray, Pool, PoolOptions
+from gorouter_py.fastpath.route.split cimport Plan, Split
 
 cdef extern from * nogil:
     """
@@ -261,6 +262,9 @@ cdef inline void destroy(Table *t) noexcept nogil:
         p = <Pool *>(t.slots.words[i] & ADDRESS)
         a = p.array
         p.array = NULL
+        if p.split != NULL:
+            split.split_free(p.split)
+            p.split = NULL
         if a != NULL:
             for k in range(a.n):
                 dp.store32(&a.items[k].dead, 1)
@@ -287,13 +291,22 @@ cdef inline void fill(EndpointArray *a, u32 i, Endpoint *e) noexcept nogil:
     a.items[i] = e
     array_ids(a)[i] = e.id_hash
 
-# Publishes another array and retires the one before.
-cdef inline void publish(Table *t, Pool *p, EndpointArray *a) noexcept nogil:
+# Publishes another split, NULL for none, and retires the one before.
+cdef inline void publish_split(Table *t, Pool *p, Split *s) noexcept nogil:
+    cdef void *old = p.split
+    dp.storep_rel(&p.split, s)
+    if old != NULL:
+        epoch.retire(&t.epoch, old, split.split_free)
+
+# Publishes another array, with the split over it that split.resplit made, and retires those before.
+cdef inline void publish(Table *t, Pool *p, EndpointArray *a, Split *s) noexcept nogil:
     cdef EndpointArray *old = p.array
     if old == NULL and a != NULL:
         dp.add64(&t.routes, 1)
     elif old != NULL and a == NULL:
         dp.sub64(&t.routes, 1)
+    if dp.unlikely(p.split != NULL):
+        publish_split(t, p, s)
     dp.storep_rel(<void **>&p.array, a)
     if old != NULL:
         epoch.retire(&t.epoch, old, free)
@@ -347,6 +360,7 @@ cdef inline int add_endpoint(Table *t, const char *uri, u64 uri_n, Endpoint *e) 
     cdef key.Key k
     cdef Pool *p
     cdef EndpointArray *a
+    cdef Split *s
     cdef u32 n = 0
     cdef u32 i
     cdef int rc = key.parse(&k, uri, uri_n)
@@ -367,11 +381,14 @@ cdef inline int add_endpoint(Table *t, const char *uri, u64 uri_n, Endpoint *e) 
         return endpoint.NO_MEMORY
     for i in range(n):
         fill(a, i, p.array.items[i])
+    fill(a, n, e)
+    if not split.resplit(p, a, &s):
+        free(a)
+        return endpoint.NO_MEMORY
     endpoint.pool_ref(p)
     e.pool = p
-    fill(a, n, e)
     rc = 1 if p.array == NULL else 0
-    publish(t, p, a)
+    publish(t, p, a, s)
     return rc
 
 # The endpoint's place in its pool, or NOT_LISTED.
@@ -390,6 +407,7 @@ cdef inline int remove_endpoint(Table *t, Endpoint *e, bint keep_empty) noexcept
     cdef Pool *p = e.pool
     cdef long at = place(e)
     cdef EndpointArray *a = NULL
+    cdef Split *s
     cdef u32 i
     if at < 0:
         return endpoint.NOT_LISTED
@@ -399,7 +417,10 @@ cdef inline int remove_endpoint(Table *t, Endpoint *e, bint keep_empty) noexcept
             return endpoint.NO_MEMORY
         for i in range(a.n):
             fill(a, i, p.array.items[i if i < at else i + 1])
-    publish(t, p, a)
+    if not split.resplit(p, a, &s):
+        free(a)
+        return endpoint.NO_MEMORY
+    publish(t, p, a, s)
     dp.store32(&e.dead, 1)
     epoch.retire(&t.epoch, e, drop_endpoint)
     if a == NULL:
@@ -411,6 +432,7 @@ cdef inline int replace_endpoint(Table *t, Endpoint *old, Endpoint *new) noexcep
     cdef Pool *p = old.pool
     cdef long at = place(old)
     cdef EndpointArray *a
+    cdef Split *s
     cdef u32 i
     if at < 0:
         return endpoint.NOT_LISTED
@@ -420,13 +442,36 @@ cdef inline int replace_endpoint(Table *t, Endpoint *old, Endpoint *new) noexcep
     a = array_new(p.array.n)
     if a == NULL:
         return endpoint.NO_MEMORY
-    endpoint.pool_ref(p)
-    new.pool = p
     for i in range(a.n):
         fill(a, i, new if i == at else p.array.items[i])
-    publish(t, p, a)
+    if not split.resplit(p, a, &s):
+        free(a)
+        return endpoint.NO_MEMORY
+    endpoint.pool_ref(p)
+    new.pool = p
+    publish(t, p, a, s)
     dp.store32(&old.dead, 1)
     epoch.retire(&t.epoch, old, drop_endpoint)
+    return 0
+
+# The route with exactly that key, which has instances or none; NULL if it is not there. Writer only.
+cdef inline Pool *exact(Table *t, const char *uri, u64 uri_n) noexcept nogil:
+    cdef key.Key k
+    cdef Pool *p
+    if key.parse(&k, uri, uri_n) < 0:
+        return NULL
+    p = probe(t.slots, k.text, k.n)
+    return p if p != NULL and p.array != NULL else NULL
+
+# How p's requests are split from now on; NULL: not at all. Its endpoints have their versions. 0, or NO_MEMORY.
+# The plan belongs to its splits: the caller's reference stays the caller's.
+cdef inline int set_plan(Table *t, Pool *p, Plan *plan) noexcept nogil:
+    cdef Split *s = NULL
+    if plan != NULL:
+        s = split.split_new(plan, p.array)
+        if s == NULL:
+            return endpoint.NO_MEMORY
+    publish_split(t, p, s)
     return 0
 
 # What p's pool chooses by; NULL: what all do.
@@ -459,7 +504,7 @@ cdef inline int drop_empty(Table *t, const char *uri, u64 uri_n) noexcept nogil:
     p = probe(t.slots, k.text, k.n)
     if p == NULL or p.array == NULL or p.array.n:
         return 0
-    publish(t, p, NULL)
+    publish(t, p, NULL, NULL)
     prune(t, p)
     return 1
 
@@ -471,6 +516,7 @@ cdef inline int vacate(Table *t, const char *uri, u64 uri_n, EndpointArray **tak
     cdef Pool *p
     cdef EndpointArray *none
     cdef EndpointArray *out = NULL
+    cdef Split *s = NULL
     cdef u32 i
     cdef int rc = key.parse(&k, uri, uri_n)
     taken[0] = NULL
@@ -489,6 +535,10 @@ cdef inline int vacate(Table *t, const char *uri, u64 uri_n, EndpointArray **tak
         if out == NULL:
             free(none)
             none = NULL
+    if none != NULL and not split.resplit(p, none, &s):
+        free(none)
+        free(out)
+        none = NULL
     if none == NULL:
         if p.array == NULL:
             prune(t, p)
@@ -497,7 +547,7 @@ cdef inline int vacate(Table *t, const char *uri, u64 uri_n, EndpointArray **tak
         for i in range(out.n):
             endpoint.ref(p.array.items[i])
             fill(out, i, p.array.items[i])
-    publish(t, p, none)
+    publish(t, p, none, s)
     if out != NULL:
         for i in range(out.n):
             dp.store32(&out.items[i].dead, 1)
