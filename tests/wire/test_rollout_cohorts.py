@@ -4,8 +4,8 @@ import threading
 
 import pytest
 
-from tests.support.plane import HOST, MakeOrigin, MakeRouter
 from tests.support.cohorts import answer, cookie, coordinate, handed_out, numbers, spec, start, version_of
+from tests.support.plane import HOST, MakeOrigin, MakeRouter
 from tests.support.wire import Message, Wire
 
 
