@@ -153,6 +153,7 @@ def test_the_names_of_gorouter(watched: tuple[Router, NatsServer, Agent], certif
         assert line in lines, "\n".join(lines)
     # dropsonde: the same in differences
     until(lambda: sum(agent.counts.get("responses.2xx", [])) >= 2)
+    until(lambda: sum(agent.counts.get("rejected_requests", [])) > int(before[1]))
     sums = {name: sum(deltas) for name, deltas in agent.counts.items()}
     assert sums["rejected_requests"] == int(before[1]) + 1
     assert sums["registry_message.dea-7"] == 1 and sums["registry_message"] == 4 and sums["unregistry_message"] == 1
