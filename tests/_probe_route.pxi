@@ -492,6 +492,8 @@ cdef void route_write_once(RouteStress *s, route_rng.Rng *g) noexcept nogil:
     cdef Endpoint *e
     cdef EndpointArray *gone = NULL
     cdef uint64_t number = (x >> 40) % 60000
+    # Names of the shapes 3 and 5 share their route with another, whose list would still have what is taken out.
+    cdef bint vacates = what == 7 and (x >> 60) == 0 and (x % ROUTE_NAMES) % 6 != 3 and (x % ROUTE_NAMES) % 6 != 5
     if what < 6 and name.n < ROUTE_EACH:
         e = route_new(s, name.uri, name.uri_n, number)
         if e == NULL or route_table.add_endpoint(&s.t, name.uri, name.uri_n, e) < 0:
@@ -499,13 +501,13 @@ cdef void route_write_once(RouteStress *s, route_rng.Rng *g) noexcept nogil:
             return
         name.list[name.n] = e
         name.n += 1
-    elif what < 12 and name.n and (what != 7 or (x >> 60) != 0):
+    elif what < 12 and name.n and not vacates:
         at = <uint32_t>((x >> 32) % name.n)
         if route_table.remove_endpoint(&s.t, name.list[at], what == 6) < 0:
             route_dp.add64(&s.wrong, 1)
         name.n -= 1
         name.list[at] = name.list[name.n]
-    elif what == 7 and (x >> 60) == 0:
+    elif vacates:
         if route_table.vacate(&s.t, name.uri, name.uri_n, &gone) < 0:
             route_dp.add64(&s.wrong, 1)
             return
