@@ -284,3 +284,22 @@ def test_lines_of_many_connections_stay_whole(router: MakeRouter, origin: MakeOr
     until(lambda: front.counter("access_log_lines") == 20)
     assert sorted(headers(line)[0][1] for line in lines) == sorted(f'"{n}"' for n in range(4) for _ in range(5))
     assert all(tuple(extras(line)) == ALL for line in lines)
+
+
+def test_what_was_cut_says_so(router: MakeRouter, origin: MakeOrigin) -> None:
+    names = tuple(f"X-{number}" for number in range(64))
+    front = logged(router, origin, extra_headers_to_log=names)
+    long = "x" * 1025
+    lines = "".join(f"{name}: {long}\r\n" for name in ("Referer", "User-Agent", "X-Forwarded-For", "X-Forwarded-Proto"))
+    assert front.get("/" + "y" * 9000, lines=lines).status == 200
+    assert front.get("/", lines=lines, host="other.test").status == 404
+    junk = b"\xff" * 1024
+    head = b"GET / HTTP/1.1\r\nHost: app.test\r\n" + b"".join(b"%s: %s\r\n" % (n.encode(), junk) for n in names)
+    assert front.ask(head + b"\r\n").status == 200
+    first, second, third = front.log_lines(3)
+    assert "y...REQUEST-URI-TOO-LONG-TO-LOG--TRUNCATED HTTP/1.1" in first
+    for line in (first, second):
+        for name in ("REFERER", "USER-AGENT", "X-FORWARDED-FOR", "X-FORWARDED-PROTO"):
+            assert f'x...{name}-TOO-LONG-TO-LOG--TRUNCATED" ' in line
+    assert third.endswith(" ...EXTRA-REQUEST-HEADERS-TOO-LONG-TO-LOG--TRUNCATED")
+    assert "TRUNCATED" not in third[:-60]

@@ -25,7 +25,7 @@ cdef enum:
     TICK_MS = 4                 # resolution of the timer wheel
     EVENTS_MAX = 256            # events taken from the kernel in one turn
     ACCEPT_MAX = 64             # connections accepted in one turn, so that others are not delayed
-    LOG_LINE_MAX = 45056        # bytes of an access-log line from which further columns are left empty
+    LOG_LINE_MAX = 45056        # bytes of an access-log line from which further headers are left out
     LOG_RING = 1048576          # bytes of a worker's access-log ring (a power of two)
     DATAGRAM_MAX = 65000        # bytes of an envelope: a UDP datagram has at most 65,507
     TAGS_MAX = 1024             # bytes of an instance's tags, encoded

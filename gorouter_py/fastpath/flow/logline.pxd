@@ -1,7 +1,8 @@
 # L2: the access-log line, in gorouter's format, written into the worker's ring when a request ends.
 #
 # A line always fits the scratch: each column is cut to a share of it, and the extra headers, the only columns without a
-# fixed number, are left empty once the line has limits.LOG_LINE_MAX bytes.
+# fixed number, end once the line has limits.LOG_LINE_MAX bytes. What was cut says so in gorouter's words; gorouter cuts
+# only what would not fit a datagram.
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport csys, dp, fmt, sha1, span, limits
 from gorouter_py.fastpath.http cimport heads
@@ -112,6 +113,17 @@ cdef inline char *quoted(char *w, Span s) noexcept nogil:
     w[0] = c'"'
     return w + 1
 
+# The same, with a mark where it was cut.
+cdef inline char *quoted_field(char *w, Span s, const char *mark) noexcept nogil:
+    w = quoted(w, s)
+    return put_mark(w - 1, mark) if s.n > CUT_FIELD else w
+
+# In place of the closing quote.
+cdef inline char *put_mark(char *w, const char *mark) noexcept nogil:
+    w = fmt.text(w, b"...")
+    w = fmt.text(w, mark)
+    return fmt.text(w, b'-TOO-LONG-TO-LOG--TRUNCATED"')
+
 # What follows scheme and authority in an absolute target; may be empty or begin with the query.
 cdef inline Span behind_authority(Span t) noexcept nogil:
     cdef u32 i = 8 if dp.lower(t.p[4]) == c's' else 7      # https://, http://
@@ -136,7 +148,7 @@ cdef inline char *target(char *w, const Head *h, u8 redact) noexcept nogil:
         if redact and t.p[i] == c'?' and i + 1 < t.n:
             if redact == REDACT_HASH:
                 w = sha1.hex_of(fmt.text(w, b"?hash="), span.make(t.p + i + 1, t.n - i - 1))
-            break
+            return w
         if <u8>t.p[i] >= 0x80:
             w[0] = c'%'
             w[1] = digits[<u8>t.p[i] >> 4]
@@ -149,6 +161,8 @@ cdef inline char *target(char *w, const Head *h, u8 redact) noexcept nogil:
         else:
             w[0] = t.p[i]
             w += 1
+    if n < t.n:
+        w = put_mark(w, b"REQUEST-URI") - 1
     return w
 
 # X-Forwarded-For as it went to the endpoint: received values joined, then the client; the first received one alone if
@@ -159,7 +173,7 @@ cdef inline char *forwarded_for(char *w, const Exchange *x) noexcept nogil:
     cdef int first = h.first[heads.N_X_FORWARDED_FOR]
     cdef Span v
     if x.attempts == 0:
-        return quoted(w, heads.get(h, heads.N_X_FORWARDED_FOR))
+        return quoted_field(w, heads.get(h, heads.N_X_FORWARDED_FOR), b"X-FORWARDED-FOR")
     w[0] = c'"'
     w += 1
     if first >= 0:
@@ -168,9 +182,9 @@ cdef inline char *forwarded_for(char *w, const Exchange *x) noexcept nogil:
             if h.fields[i].id != heads.N_X_FORWARDED_FOR or v.n == 0:
                 continue
             w = escaped(w, v, left)
+            if v.n > left:
+                return put_mark(w, b"X-FORWARDED-FOR")
             w = fmt.put(w, b", ", 2)
-            if v.n >= left:
-                break
             left -= v.n
     w = fmt.put(w, x.down.peer + x.down.ip_off, x.down.ip_len)
     w[0] = c'"'
@@ -294,9 +308,9 @@ cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
     p[0] = c' '
     p = fmt.dec(p + 1, x.resp_bytes)
     p[0] = c' '
-    p = quoted(p + 1, heads.get(h, heads.N_REFERER))
+    p = quoted_field(p + 1, heads.get(h, heads.N_REFERER), b"REFERER")
     p[0] = c' '
-    p = quoted(p + 1, heads.get(h, heads.N_USER_AGENT))
+    p = quoted_field(p + 1, heads.get(h, heads.N_USER_AGENT), b"USER-AGENT")
     p[0] = c' '
     p = quoted(p + 1, span.make(x.down.peer, x.down.peer_len if cfg.log_source_ip else 0))
     p[0] = c' '
@@ -304,7 +318,7 @@ cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
     p = fmt.put(p, b" x_forwarded_for:", 17)
     p = forwarded_for(p, x) if cfg.log_forwarded_for else fmt.put(p, b'"-"', 3)
     p = fmt.put(p, b" x_forwarded_proto:", 19)
-    p = quoted(p, forwarded_proto(cfg, x))
+    p = quoted_field(p, forwarded_proto(cfg, x), b"X-FORWARDED-PROTO")
     p = fmt.put(p, b" vcap_request_id:", 17)
     p = quoted(p, span.make(x.request_id, fmt.UUID_LEN))
     p = fmt.put(p, b" response_time:", 15)
@@ -330,12 +344,13 @@ cdef inline void emit(Worker *w, Exchange *x, u64 ended_ns) noexcept nogil:
         p = fmt.put(p, b'"-"', 3)
     for i in range(cfg.n_log_headers):
         p[0] = c' '
-        p = fmt.put(p + 1, cfg.log_headers[i].text, cfg.log_headers[i].text_n)
-        p[0] = c':'
-        v = sent_value(x, &cfg.log_headers[i])
+        p += 1
         if p - w.scratch > limits.LOG_LINE_MAX:
-            v.n = 0
-        p = quoted(p + 1, v)
+            p = put_mark(p, b"EXTRA-REQUEST-HEADERS") - 1
+            break
+        p = fmt.put(p, cfg.log_headers[i].text, cfg.log_headers[i].text_n)
+        p[0] = c':'
+        p = quoted(p + 1, sent_value(x, &cfg.log_headers[i]))
     # gorouter: the agent gets only what belongs to an application
     if cfg.log_envelopes and x.ep != NULL and x.ep.app_len:
         envelope.log_line(w, x, span.make(w.scratch, <u32>(p - w.scratch)), x.wall_ns + ended_ns - x.began_ns)
