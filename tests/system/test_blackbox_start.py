@@ -147,6 +147,26 @@ def test_a_drain_does_not_wait_for_ever(draining: Gorouter, apps: Apps) -> None:
         Wire.connect(draining.port)
 
 
+def test_websockets_do_not_hold_up_a_drain(bus: NatsServer, apps: Apps, tmp_path: Path) -> None:
+    def switch(conn: Served) -> None:
+        conn.request_head()
+        conn.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        conn.rest()
+
+    app = apps("ws-app", switch)
+    with Gorouter({**spec([bus.port]), "drain_timeout": "5m0s"}, tmp_path) as router:
+        app.register()
+        app.keep_registering(0.05)
+        until(lambda: router.has_route(app.uri))
+        with Wire.connect(router.port) as client:
+            lines = "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+            client.send(f"GET / HTTP/1.1\r\nHost: {app.uri}\r\n{lines}\r\n".encode())
+            assert client.answer().status == 101
+            router.signal(signal.SIGUSR1)
+            assert router.ends() == 0
+            assert client.rest()[0] == b""
+
+
 def test_more_signals_do_not_disturb_a_drain(draining: Gorouter) -> None:
     for _ in range(11):
         draining.signal(signal.SIGUSR1)

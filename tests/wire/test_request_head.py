@@ -210,6 +210,13 @@ def test_the_operator_protects_more_headers(router: MakeRouter, app: Origin) -> 
     assert [name for name in app.last().names() if name not in ADDED[1:]] == ["Host", "X-Mine", "X-Forwarded-For"]
 
 
+def test_route_service_headers_of_a_client_pass(front: Router, app: Origin) -> None:
+    """gorouter: on a route without a route service they mean nothing, and stay."""
+    names = ["X-CF-Proxy-Signature", "X-CF-Proxy-Metadata", "X-CF-Forwarded-Url"]
+    front.get(lines="".join(f"{name}: v\r\n" for name in names))
+    assert [app.last().get(name) for name in names] == ["v"] * 3
+
+
 def test_keep_alive_to_instances_can_be_off(router: MakeRouter, app: Origin) -> None:
     front = router(upstream_keep_alive=False)
     front.add(app)
