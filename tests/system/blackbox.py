@@ -168,7 +168,7 @@ class Gorouter(Router):
             raise AssertionError(f"stdout never had {text!r}:\n{self.tail()}") from None
 
     def ends(self) -> int:
-        """Its exit code. The suite waits five seconds for it; here only a hang fails, whatever else the machine does."""
+        """Its exit code. The suite waits five seconds for it; here only a hang fails."""
         try:
             return self.wait()
         except subprocess.TimeoutExpired:
