@@ -46,7 +46,8 @@ _ALLOWED = (
     "getuid32 geteuid geteuid32 getgid getgid32 getegid getegid32 getresuid getresuid32 getresgid getresgid32 "
     "getgroups getgroups32 setuid setuid32 setgid setgid32 setreuid setreuid32 setregid setregid32 setresuid "
     "setresuid32 setresgid setresgid32 setfsuid setfsuid32 setfsgid setfsgid32 setgroups setgroups32 capget capset "
-    "seccomp modify_ldt landlock_create_ruleset landlock_add_rule landlock_restrict_self chroot sigaltstack restart_syscall",
+    "seccomp modify_ldt landlock_create_ruleset landlock_add_rule landlock_restrict_self chroot sigaltstack "
+    "restart_syscall",
     # signals
     "kill tkill tgkill rt_sigaction rt_sigprocmask rt_sigpending rt_sigsuspend rt_sigtimedwait rt_sigtimedwait_time64 "
     "rt_sigqueueinfo rt_tgsigqueueinfo rt_sigreturn sigaction sigprocmask sigpending sigsuspend sigreturn signal pause "
