@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Reasons for which a test may be skipped where everything is installed. Each names something the machine lacks.
 ACCEPTED_SKIPS = (
     re.compile(r"needs a kernel with "),
+    re.compile(r"needs root"),
     re.compile(r"needs more than \d+ CPUs?"),
     re.compile(r"needs an unprivileged user"),
     re.compile(r"needs IPv6"),

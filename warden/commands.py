@@ -109,7 +109,7 @@ async def info(manager: Manager, caller: Caller, request: pb.InfoRequest, contai
 
 def describe(container: Container, figures: Info) -> pb.InfoResponse:
     reply = pb.InfoResponse(
-        state=str(container.state), events=container.events, host_ip=container.spec.host_ip,
+        state=str(container.state), events=[*container.events, *figures.remarks], host_ip=container.spec.host_ip,
         container_ip=container.spec.container_ip, container_path=str(container.spec.path), job_ids=list(container.jobs),
     )  # fmt: skip
     if figures.memory_stat:

@@ -124,6 +124,7 @@ class Info:
     cpu_stat: CpuStat | None = None
     disk_stat: DiskStat | None = None
     bandwidth_stat: BandwidthStat | None = None
+    remarks: tuple[str, ...] = ()  # what the engine does otherwise than usual here; shown among the events
 
 
 class Engine(Protocol):

@@ -76,11 +76,12 @@ def _subvolume(descriptor: int) -> int:
 
 
 def limit(subvolume: Path, size: int | None) -> None:
-    """Bytes that it may hold, at once in force; None: as many as there is room for."""
+    """Bytes that it may hold, at once in force; None: as many as there is room for. Its parent must be another one."""
     value = (1 << 64) - 1 if size is None else size  # all ones clear a limit
-    with _opened(subvolume) as descriptor:
-        request = struct.pack("=QQQQQQ", _subvolume(descriptor), _MAX_RFER, value, 0, 0, 0)
-        fcntl.ioctl(descriptor, _QGROUP_LIMIT, request)
+    with _opened(subvolume) as inner, _opened(subvolume.parent) as outer:
+        request = struct.pack("=QQQQQQ", _subvolume(inner), _MAX_RFER, value, 0, 0, 0)
+        # By way of the parent, as the call itself takes room: it would fail in a subvolume that is full.
+        fcntl.ioctl(outer, _QGROUP_LIMIT, request)
 
 
 def _item(descriptor: int, kind: int) -> bytes:

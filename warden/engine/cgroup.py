@@ -21,6 +21,13 @@ _UNLIMITED = 1 << 62  # v1 shows a number near 2^63 where there is no limit
 _TICK_NS = 10_000_000  # USER_HZ is 100 on every architecture of Linux
 _POLL_S = 0.005
 _FREEZE_AFTER = 5  # rounds of plain kills before a group that keeps forking is frozen first
+# The statistics of a container's memory, each also as total_*; and the two that stand alone.
+_MEMORY_STATS = (
+    "cache", "rss", "mapped_file", "pgpgin", "pgpgout", "swap", "pgfault", "pgmajfault", "inactive_anon", "active_anon",
+    "inactive_file", "active_file", "unevictable",
+)  # fmt: skip
+_MEMORY_LIMITS = ("hierarchical_memory_limit", "hierarchical_memsw_limit")
+_SHOWN = {*_MEMORY_STATS, *(f"total_{name}" for name in _MEMORY_STATS), *_MEMORY_LIMITS}
 _NOT_CONTROLLERS = {"rw", "ro", "xattr", "clone_children", "noprefix"}
 # Statistics of v2 by the names they have in v1.
 _MEMORY_NAMES = {
@@ -34,6 +41,9 @@ class Groups(Protocol):
     """Groups of one server, by container id."""
 
     parent: str
+
+    def controllers(self) -> set[str]:
+        """Those that the machine offers; on v2 pids, devices and freezing need none to be named."""
 
     def ids(self) -> set[str]: ...
 
@@ -160,6 +170,9 @@ class V1:
     def _folder(self, controller: str, container_id: str) -> Path:
         return self._controllers[controller] / self.parent / container_id
 
+    def controllers(self) -> set[str]:
+        return set(self._controllers)
+
     def ids(self) -> set[str]:
         return set().union(*(_folders(mount / self.parent) for mount in self._hierarchies))
 
@@ -209,7 +222,8 @@ class V1:
         return _number(self._folder("cpu", container_id) / "cpu.shares")
 
     def memory_stat(self, container_id: str) -> dict[str, int]:
-        return _table(self._folder("memory", container_id) / "memory.stat")
+        table = _table(self._folder("memory", container_id) / "memory.stat")
+        return {name: value for name, value in table.items() if name in _SHOWN}
 
     def cpu_stat(self, container_id: str) -> CpuStat:
         folder = self._folder("cpuacct", container_id)
@@ -249,6 +263,9 @@ class V2:
 
     def _folder(self, container_id: str) -> Path:
         return self._root / self.parent / container_id
+
+    def controllers(self) -> set[str]:
+        return set((self._root / "cgroup.controllers").read_text().split())
 
     def ids(self) -> set[str]:
         return _folders(self._root / self.parent)

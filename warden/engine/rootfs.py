@@ -148,6 +148,17 @@ def _give(folder: Path, before: int, uid: int) -> None:
 # -- building -----------------------------------------------------------------------------------------------------
 
 
+def build(target: Path, minimal: bool) -> None:
+    """A root file system in a new folder, or an empty one; EngineError if it cannot be made."""
+    try:
+        if minimal:
+            build_minimal(target)
+        else:
+            build_debian(target)
+    except (OSError, shutil.Error) as error:
+        raise EngineError(f"{target}: {error}") from error
+
+
 def build_minimal(target: Path) -> None:
     """A folder that borrows the host's /usr: nothing is downloaded, some seconds are saved, and what the host has
     installed the containers can run. The host's /etc stays out, but for a few harmless files."""

@@ -342,6 +342,7 @@ class RuncEngine:
                 self._cgroups.cpu_stat(container_id),
                 self._layers.usage(container_id) if self._layers.limited else None,
                 self._shaper.stat(container_id),
+                (self._layers.remark,) if self._layers.remark else (),
             )
 
         try:

@@ -14,7 +14,12 @@ from warden.engine.network import Network, index_of, link, netlink
 
 UNLIMITED = 0xFFFFFFFF  # and 0: how requests and statistics say "no limit"
 _LATENCY_S = 0.025  # how long a packet may wait for its turn
-_FILL_S_MAX = 250  # a bucket that takes longer to fill does not fit into the kernel's 32 bits
+# The kernel counts the times of a frame and of a whole bucket in ticks of 64 ns, with 32 bits.
+_RATE_MIN = 16
+_FILL_S_MAX = 250
+_TURNS_A_SECOND = 1000  # of the kernel's clock at least: a bucket smaller than a turn's share limits to less
+_ROOT = 0xFFFFFFFF  # TC_H_ROOT
+_INGRESS_ROOT = 0xFFFFFFF1  # TC_H_INGRESS
 _INGRESS = 0xFFFF0000
 _ALL_PROTOCOLS = 0x0003
 _FRAME = 14  # bytes of an Ethernet head
@@ -46,7 +51,9 @@ class Shaper:
             self._limits[container_id] = (rate, burst)
 
     def _bucket(self, socket: Any, index: int, rate: int, burst: int) -> None:
-        size = max(min(burst, rate * _FILL_S_MAX), self._burst_min)
+        rate = max(rate, _RATE_MIN)
+        size = max(min(burst, rate * _FILL_S_MAX), rate // _TURNS_A_SECOND, self._burst_min)
+        size += rate // 1_000_000 + 1  # it reaches the kernel as a time in whole microseconds, rounded down
         queue = min(int(rate * _LATENCY_S) + size, UNLIMITED)
         socket.tc("replace", kind="tbf", index=index, handle=0x10000, rate=rate, burst=size, limit=queue)
         socket.link("set", index=index, state="up")
@@ -55,8 +62,8 @@ class Shaper:
         return any(item.get_attr("TCA_KIND") == "ingress" for item in socket.get_qdiscs(outer))
 
     def _redirect(self, socket: Any, outer: int, shaper: int) -> None:
-        with contextlib.suppress(NetlinkError):
-            socket.tc("del", kind="ingress", index=outer)
+        with contextlib.suppress(NetlinkError):  # not there
+            socket.tc("del", index=outer, parent=_INGRESS_ROOT)
         socket.tc("add", kind="ingress", index=outer)
         action = {"kind": "mirred", "direction": "egress", "action": "redirect", "ifindex": shaper}
         socket.tc(
@@ -65,9 +72,9 @@ class Shaper:
         )  # fmt: skip
 
     def _lift(self, socket: Any, container_id: str, outer: int) -> None:
-        for arguments in ({"kind": "ingress"}, {"kind": "tbf", "handle": 0x10000}):
+        for parent in (_ROOT, _INGRESS_ROOT):
             with contextlib.suppress(NetlinkError):  # not there
-                socket.tc("del", index=outer, **arguments)
+                socket.tc("del", index=outer, parent=parent)
         for index in socket.link_lookup(ifname=link(container_id, 2)):
             socket.link("del", index=index)
         self._limits.pop(container_id, None)
