@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from click.testing import CliRunner
@@ -111,7 +112,7 @@ def test_a_minimal_root_file_system(tmp_path: Path) -> None:
     rootfs.build(target, minimal=True)
     assert (target / "usr").is_dir()
     assert not list((target / "usr").iterdir())
-    assert [bind.src for bind in rootfs.binds(target)][0] == "/usr"
+    assert rootfs.binds(target)[0].src == "/usr"
     assert all(bind.read_only for bind in rootfs.binds(target))
     assert (target / "tmp").stat().st_mode & 0o7777 == 0o1777
     assert not (target / "etc" / "shadow").exists()
@@ -194,21 +195,8 @@ def test_the_doctor_names_what_is_missing_and_the_remedy(tmp_path: Path, monkeyp
 def test_the_doctor_sees_a_firewall_that_drops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Done:
         returncode = 0
-        stdout = json.dumps(
-            {
-                "nftables": [
-                    {
-                        "chain": {
-                            "family": "ip",
-                            "table": "filter",
-                            "name": "FORWARD",
-                            "hook": "forward",
-                            "policy": "drop",
-                        }
-                    }
-                ]
-            }
-        )
+        chain: ClassVar = {"family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "drop"}
+        stdout = json.dumps({"nftables": [{"chain": chain}]})
 
     monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/bin/{name}")
     monkeypatch.setattr(doctor.os, "geteuid", lambda: 0)
