@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from warden.engine import cgroup, disk
 from warden.engine.api import Settings
 
@@ -150,10 +148,10 @@ def report(settings: Settings) -> int:
     """Prints what there is and what is not; 1 if containers cannot run."""
     findings = examine(settings)
     for finding in findings:
-        click.echo(f"{finding.state:5}  {finding.what}")
+        print(f"{finding.state:5}  {finding.what}")
         if finding.remedy:
-            click.echo(f"       -> {finding.remedy}")
+            print(f"       -> {finding.remedy}")
     bad = sum(finding.state == BAD for finding in findings)
     count = "one thing is" if bad == 1 else f"{bad} things are"
-    click.echo(f"{count} missing" if bad else "containers can run here")
+    print(f"{count} missing" if bad else "containers can run here")
     return 1 if bad else 0

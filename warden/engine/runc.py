@@ -36,6 +36,7 @@ _ID_LENGTH = 11
 _GRACE_S = 10.0  # between the first TERM and KILL
 _TERM_S = 1.0
 _POLL_S = 0.02
+_REPORT_S = 0.2
 
 
 def tag(settings: Settings) -> str:
@@ -359,12 +360,16 @@ class RuncEngine:
             raise EngineError(_reason(error)) from error
         self._watches[container_id] = descriptor
 
+        loop = asyncio.get_running_loop()
+
         def readable() -> None:
             if is_out():
                 self._unwatch(container_id)
-                callback()
+                # Whoever hears of it stops the container. The kernel kills a process at the same time, and the shell
+                # that waits for that one is to report it first.
+                loop.call_later(_REPORT_S, callback)
 
-        asyncio.get_running_loop().add_reader(descriptor, readable)
+        loop.add_reader(descriptor, readable)
 
     def _unwatch(self, container_id: str) -> None:
         descriptor = self._watches.pop(container_id, None)
