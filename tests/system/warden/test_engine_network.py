@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.containers import Box, Host, Outside, eventually, need_root, running
 from warden.engine.api import EngineError, Flow
+from warden.engine.network import index_of, netlink
 
 ECHO = """exec perl -MIO::Socket -e '
 my $server = IO::Socket::INET->new(Listen => 9, LocalPort => {port}, ReuseAddr => 1) or die;
@@ -267,6 +268,8 @@ def test_no_address_but_its_own(box: Box, outside: Outside) -> None:
     inside = ["nsenter", "-t", pid, "-n"]
     fake = box.ip.rsplit(".", 1)[0] + ".254"
     subprocess.run([*inside, "ip", "addr", "add", f"{fake}/32", "dev", f"w-{box.id}-1"], check=True)
+    with netlink() as links:  # the answers would find their way
+        links.route("add", dst=f"{fake}/32", oif=index_of(links, f"w-{box.id}-0"))
     script = f"import socket; socket.create_connection(('{outside.ip}', 7001), 2, ('%s', 0))"
     for source, works in ((box.ip, True), (fake, False)):
         done = subprocess.run([*inside, sys.executable, "-c", script % source], capture_output=True, check=False)
