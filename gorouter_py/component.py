@@ -26,6 +26,7 @@ Uint = NewType("Uint", int)
 Uint16 = NewType("Uint16", int)
 Uint32 = NewType("Uint32", int)
 Pem = NewType("Pem", str)
+Anything = NewType("Anything", object)  # values, lists and sections of any depth, as JSON would have them
 
 Node = Any  # yaml.nodes.Node and its three kinds; told apart by .id
 
@@ -247,6 +248,9 @@ def _compose(text: bytes, file: str) -> Node | None:
         loader.dispose()
 
 
+DEPTH_MAX, NODES_MAX = 16, 10_000  # of an Anything: aliases may nest without end, and multiply
+
+
 class _Filler:
     """Walks node tree and dataclass tree together."""
 
@@ -315,6 +319,8 @@ class _Filler:
 
     def value(self, node: Node, kind: Any, path: str) -> Any:
         """The value, or None where the default stays: for null and after a complaint."""
+        if kind is Anything:
+            return self.anything(node, path, [NODES_MAX])
         if get_origin(kind) is list:
             return self.items(node, get_args(kind)[0], path)
         if _is_null(node):
@@ -346,6 +352,32 @@ class _Filler:
             elif (value := self.value(item, kind, here)) is not None:
                 found.append(value)
         return found
+
+    def anything(self, node: Node, path: str, left: list[int], depth: int = 0) -> Any:
+        """The value in JSON's types; each part of it has its mark."""
+        self.reading.marks[path] = self.mark(node)
+        left[0] -= 1
+        if depth > DEPTH_MAX or left[0] < 0:
+            if left[0] > -NODES_MAX:
+                left[0] = -NODES_MAX
+                self.add(node, path, "is too large or nested too deeply", "write it without aliases")
+            return None
+        if node.id == "mapping":
+            return {
+                str(key.value): self.anything(value, f"{path}.{key.value}", left, depth + 1)
+                for key, value in self.pairs(node, path)
+            }
+        if node.id == "sequence":
+            return [self.anything(item, f"{path}[{at}]", left, depth + 1) for at, item in enumerate(node.value)]
+        if _is_null(node):
+            return None
+        if not node.style and node.value in _BOOLEANS:
+            return _BOOLEANS[node.value]
+        if not node.style and (number := _integer(node.value)) is not None:
+            return number
+        if not node.style and node.tag == "tag:yaml.org,2002:float":
+            return float(node.value.replace("_", ""))
+        return str(node.value)
 
     # -- scalars ---------------------------------------------------------------------------------------
 
@@ -414,7 +446,7 @@ _BOOLEANS = {
 }
 _GO_TYPES: dict[Any, str] = {
     str: "string", Pem: "string", bool: "bool", int: "int", float: "float64", Seconds: "time.Duration",
-    Uint: "uint", Uint16: "uint16", Uint32: "uint32",
+    Uint: "uint", Uint16: "uint16", Uint32: "uint32", Anything: "interface {}",
 }  # fmt: skip
 _READERS: dict[Any, Any] = {
     str: _Filler.text,

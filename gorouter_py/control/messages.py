@@ -33,6 +33,7 @@ class Options(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_
     loadbalancing: str = ""
     hash_header: str = ""
     hash_balance: float | str = 0.0  # as a number, or as the text the API server keeps
+    version: str = ""  # ours: of the app; rollouts may go by it
 
 
 class Tag(NamedTuple):

@@ -42,6 +42,7 @@ SCAN_STEP: Final = 8192  # slots looked at in one portion: about 0.5 ms
 CHANGE_STEP: Final = 256  # table changes in one portion: about 1 ms
 COMPONENTS_MAX: Final = 256  # names of senders counted apart; they come from outside
 REJECTED_LINES_PER_S: Final = 10
+NO_VERSION: Final = 255  # of an endpoint that no rollout has a name for
 
 
 class Table(Protocol):
@@ -62,6 +63,7 @@ class Table(Protocol):
         balancing: str = "",
         hash_header: str = "",
         hash_balance: float = 0.0,
+        version: int = NO_VERSION,
     ) -> int: ...
     def replace(
         self,
@@ -76,6 +78,7 @@ class Table(Protocol):
         balancing: str = "",
         hash_header: str = "",
         hash_balance: float = 0.0,
+        version: int = NO_VERSION,
     ) -> int: ...
     def remove(self, handle: int, *, keep_empty: bool = False) -> None: ...
     def vacate(self, uri: str) -> None: ...
@@ -166,6 +169,7 @@ class Registry:
         self._empty: dict[str, float] = {}  # routes kept without endpoints -> when they go
         self._held: set[str] = set()  # routes with endpoints, none of them in the table; the table has the route
         self._services: dict[str, str] = {}  # routes with a route service -> its url
+        self._splits: dict[str, Callable[[Registration], int]] = {}  # routes with a rollout -> version of an instance
         self._ports: dict[int, int] = {}
         self._rejected_lines = Throttle(REJECTED_LINES_PER_S)
         self._suspended = False
@@ -174,6 +178,7 @@ class Registry:
         self.changes = 0  # grows whenever something that a snapshot holds did
         self.last_update: float | None = None  # monotonic seconds of the latest message
         self.on_added: Callable[[int], None] = lambda stamp: None  # told the endpoint_updated_at_ns of what is new
+        self.on_split_route: Callable[[str], None] = lambda key: None  # a route with a rollout is (back) in the table
 
     # -- sizes ---------------------------------------------------------------------------------------------
 
@@ -262,6 +267,36 @@ class Registry:
                 facts = self._facts[slot]
                 assert facts is not None
                 self._reject(self._keys[slot], facts, str(error))
+
+    # -- versions ------------------------------------------------------------------------------------------
+
+    def set_split(self, key: str, version: Callable[[Registration], int] | None) -> dict[int, int]:
+        """From now on the endpoints of a route are published with the version this gives; None: with none.
+
+        The route need not be there. Returns the version by handle of all endpoints that are in the table."""
+        if version is None:
+            self._splits.pop(key, None)
+        else:
+            self._splits[key] = version
+        return self.members(key)
+
+    def members(self, key: str) -> dict[int, int]:
+        """Version by handle of the endpoints of a route that are in the table."""
+        version = self._splits.get(key)
+        found: dict[int, int] = {}
+        for slot in self._slots(key):
+            facts, handle = self._facts[slot], self._handles[slot]
+            assert facts is not None
+            number = NO_VERSION if version is None else version(facts)
+            if handle >= 0:
+                found[handle] = number
+            elif handle == NAMED:
+                found.update(dict.fromkeys(self._named[slot].values(), number))
+        return found
+
+    def spelling(self, key: str) -> str | None:
+        """The uri a route was registered with; None if there is no such route."""
+        return self._spelling.get(key, key) if key in self._pools else None
 
     # -- time ----------------------------------------------------------------------------------------------
 
@@ -509,6 +544,8 @@ class Registry:
             return
         self._join(key, address, slot)
         self._empty.pop(key, None)
+        if new_route and key in self._splits:
+            self.on_split_route(key)
         self._hold_if_bare(key, (slot,))
         self.counts.added += 1
         self._count(message, "added")
@@ -617,7 +654,7 @@ class Registry:
             return
         host = facts.host.removeprefix("[").removesuffix("]")
         if is_address(host):
-            self._handles[slot] = self._table.add(uri, host, facts.port, **self._identity(facts))
+            self._handles[slot] = self._table.add(uri, host, facts.port, **self._identity(self._keys[slot], facts))
             return
         self._handles[slot] = NAMED
         self._named[slot] = {}
@@ -644,7 +681,7 @@ class Registry:
         for address in wanted:
             if address not in handles:
                 uri = self._spelling.get(key, key)
-                handles[address] = self._table.add(uri, address, facts.port, **self._identity(facts))
+                handles[address] = self._table.add(uri, address, facts.port, **self._identity(key, facts))
         for address in [address for address in handles if address not in wanted]:
             self._table.remove(handles.pop(address), keep_empty=True)
         if key in self._pools:
@@ -659,12 +696,13 @@ class Registry:
         self._names.unwatch(host)
 
     def _replace(self, slot: int, handle: int, facts: Registration) -> None:
+        key = self._keys[slot]
         if handle >= 0:
-            self._handles[slot] = self._table.replace(handle, **self._identity(facts))
+            self._handles[slot] = self._table.replace(handle, **self._identity(key, facts))
             return
         handles = self._named[slot]
         for address in handles:
-            handles[address] = self._table.replace(handles[address], **self._identity(facts))
+            handles[address] = self._table.replace(handles[address], **self._identity(key, facts))
 
     def _unpublish(self, slot: int, *, keep: bool) -> None:
         """Takes a slot's endpoints out of the table. keep: the route stays there, even without any."""
@@ -700,12 +738,14 @@ class Registry:
     def _is_routable(self, key: str, facts: Registration) -> bool:
         return not facts.tls_port and key not in self._services
 
-    def _identity(self, facts: Registration) -> dict[str, Any]:
+    def _identity(self, key: str, facts: Registration) -> dict[str, Any]:
         identity: dict[str, Any] = {
             "app": facts.app,
             "instance_id": facts.private_instance_id,
             "instance_index": facts.private_instance_index,
         }
+        if self._splits and (version := self._splits.get(key)) is not None:
+            identity["version"] = version(facts)
         if facts.tags:
             identity["process_id"] = facts.tags.get("process_id", "")
             if self._limits.tags:
