@@ -162,7 +162,10 @@ class Router:
         self._snapshot = self._make_snapshot()
         self._status: status.StatusServer | None = None
         self._debug: status.StatusServer | None = None
-        self._admin = AdminSide(config, root.session("admin"), self)
+        try:
+            self._admin = AdminSide(config, root.session("admin"), self, self._data_plane, self._registry, self._bus)
+        except CannotStart as error:
+            raise StartError("admin-listener-error", error) from None
         self._traffic = Traffic(self._registry.facts)
         self._active_apps: dict[str, int] = {}  # requests by application when router.active_apps was last published
         bounds = config.prometheus.meters.route_registration_latency_histogram_buckets
@@ -280,6 +283,7 @@ class Router:
         if self._told.is_set():
             return self._code
         self._start_dropsonde()
+        await self._admin.start()
         await self._load()
         self._open_status()
         self._open_admin()
@@ -311,6 +315,7 @@ class Router:
             task.cancel()
         joined = self._data_plane.stop(STOP_DEADLINE_S)
         for name, end in (
+            ("rollouts", self._admin.stop_deciding()),
             ("bus", self._bus.stop() if self._bus else None),
             ("route-fetcher", self._fetcher.stop() if self._fetcher else None),
             ("resolver", self._resolver.stop()),
@@ -751,6 +756,8 @@ class Router:
                 "unmodified": counts.unmodified,
             },
             info={"version": __version__, "build": _fastpath.BUILD},
+            rollouts=self._admin.rollouts.readings(),
+            decisions=self._admin.rollouts.decisions,
             gorouter=self._gorouter_readings(series, since),
         )
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, get_args, get_origin, get_type_hints
 
-from gorouter_py.component import LEVELS, Pem, Problem, Seconds, Uint, Uint16, Uint32, format_duration
+from gorouter_py.component import LEVELS, Anything, Pem, Problem, Seconds, Uint, Uint16, Uint32, format_duration
 
 NO_TLS = "TLS is not served yet"
 NO_ROUTE_SERVICES = "route services are not served yet"
@@ -255,7 +255,10 @@ class Own:
     tunnel_timeout: Seconds = key(0.0, "silence on a websocket or other upgraded connection; 0: none")
     upstream_idle_timeout: Seconds = key(90.0, "how long an idle connection to an instance is kept")
     admin: Admin = key(Admin)
+    rollouts: list[Anything] = key([], "each a route and what PUT /v1/rollouts/{route} takes; docs/canary.md")
     state_file: str = key("", "rollouts are kept in this file; empty: until the router ends")
+    state_bucket: str = key("", "they are shared in this JetStream key-value bucket, and state_file is a copy")
+    node: str = key("", "name of this router among those that share the bucket; empty: host, index and port")
 
 
 @dataclass
@@ -442,6 +445,7 @@ _TYPE_NAMES: dict[Any, str] = {
     Uint: "integer >= 0",
     Uint16: "0 to 65535",
     Uint32: "integer >= 0",
+    Anything: "section",
 }
 
 

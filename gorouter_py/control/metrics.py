@@ -21,6 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from gorouter_py.control.rollout_view import Reading
 from gorouter_py.control.traffic import STATUS_GROUPS, UNREGISTERED, Flow, Histogram, Taken
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class Readings:
     actions: Mapping[str, int] = field(default_factory=dict)  # registry messages by what they did
     info: Mapping[str, str] = field(default_factory=dict)
     gorouter: Gorouter | None = None
+    rollouts: Sequence[Reading] = ()
+    decisions: Mapping[str, int] = field(default_factory=dict)  # about rollouts, by action
 
 
 def render(readings: Readings) -> bytes:
@@ -254,6 +257,7 @@ class _Collector(Collector):
             info.add_metric(list(readings.info.values()), 1)
             yield info
         yield from self._requests()
+        yield from self._rollouts()
         for name, value in readings.counters.items():
             text = name.replace("_", " ")
             if name.endswith(GAUGE_SUFFIXES):
@@ -273,6 +277,38 @@ class _Collector(Collector):
         for name, gauge in readings.gauges.items():
             yield GaugeMetricFamily(f"gorouter_{name}", f"Control plane: {name.replace('_', ' ')}", value=gauge)
 
+    def _rollouts(self) -> Iterator[Metric]:
+        """By route and version; numbers begin anew with each rollout, weights and shares are percent."""
+        of_version = ["route", "version"]
+        weight = GaugeMetricFamily("gorouter_canary_weight", "Wanted share of the users, percent", labels=of_version)
+        share = GaugeMetricFamily("gorouter_canary_share", "Actual share of the users, percent", labels=of_version)
+        requests = CounterMetricFamily("gorouter_canary_requests", "Requests by version", labels=of_version)
+        failures = CounterMetricFamily(
+            "gorouter_canary_failures", "Failed requests by version and cause", labels=[*of_version, "cause"]
+        )
+        log_e = GaugeMetricFamily(
+            "gorouter_canary_log_evalue", "Evidence against the canary, natural logarithm", labels=["route"]
+        )
+        durations = HistogramMetricFamily(
+            "gorouter_canary_response_head_seconds", "From request head to response head", labels=of_version
+        )
+        for rollout in self._readings.rollouts:
+            if rollout.log_e is not None:
+                log_e.add_metric([rollout.route], rollout.log_e)
+            for version in rollout.versions:
+                labels = [rollout.route, version.name]
+                weight.add_metric(labels, version.weight)
+                share.add_metric(labels, version.share)
+                requests.add_metric(labels, version.requests)
+                for cause, count in version.failures.items():
+                    failures.add_metric([*labels, cause], count)
+                durations.add_metric(labels, self._cumulated(version.buckets), sum_value=version.sum_ns / 1e9)
+        decisions = CounterMetricFamily("gorouter_canary_decision", "Changes of rollouts by action", labels=["action"])
+        for action, count in self._readings.decisions.items():
+            decisions.add_metric([action], count)
+        families = (weight, share, requests, failures, log_e, durations, decisions)
+        yield from (family for family in families if family.samples)
+
     def _requests(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
             "gorouter_requests", "Requests by route and class of status code", labels=["route", "code_class"]
@@ -280,21 +316,22 @@ class _Collector(Collector):
         durations = HistogramMetricFamily(
             "gorouter_request_duration_seconds", "From request head to the end of its answer", labels=["route"]
         )
-        bounds_ns = self._readings.bounds_ns
-        shown = [index for index in range(len(bounds_ns)) if index % BUCKETS_PER_SHOWN == BUCKETS_PER_SHOWN - 1]
-        bounds = {index: f"{bounds_ns[index] / 1e9:.9g}" for index in shown}
         for series in self._readings.series:
             route = series["route"]
             for code_class, count in zip(CODE_CLASSES, series["requests"], strict=True):
                 if count:
                     requests.add_metric([route, code_class], count)
-            cumulated = 0
-            buckets: list[tuple[str, float]] = []
-            for index, count in enumerate(series["buckets"]):
-                cumulated += count
-                if index in bounds:
-                    buckets.append((bounds[index], cumulated))
-            buckets.append(("+Inf", cumulated))
-            durations.add_metric([route], buckets, sum_value=series["sum_ns"] / 1e9)
+            durations.add_metric([route], self._cumulated(series["buckets"]), sum_value=series["sum_ns"] / 1e9)
         yield requests
         yield durations
+
+    def _cumulated(self, buckets: Sequence[int]) -> list[tuple[str, float]]:
+        """Buckets as they are shown: one per octave, cumulated."""
+        bounds_ns = self._readings.bounds_ns
+        cumulated = 0
+        shown: list[tuple[str, float]] = []
+        for index, count in enumerate(buckets):
+            cumulated += count
+            if index < len(bounds_ns) and index % BUCKETS_PER_SHOWN == BUCKETS_PER_SHOWN - 1:
+                shown.append((f"{bounds_ns[index] / 1e9:.9g}", cumulated))
+        return [*shown, ("+Inf", cumulated)]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from gorouter_py.component import Problem, Reading, Seconds, format_duration, nearest
-from gorouter_py.control import keys
+from gorouter_py.control import keys, rollout_spec
 from gorouter_py.control.keys import Config
 
 # gorouter: the OpenSSL names it knows; of RFC names it takes all that Go has
@@ -84,6 +84,7 @@ def broken(config: Config, reading: Reading) -> Iterator[Problem]:
                 yield problem(path, f"{format_duration(seconds)} is negative", "valid: 0s or more")
     yield from _nats(config, problem)
     yield from _admin(config, problem)
+    yield from _rollouts(config, problem)
     yield from _sizes(config, problem)
     if config.enable_ssl and config.disable_http:
         # refused, not ignored: else http would serve what was meant for TLS alone
@@ -165,6 +166,30 @@ def _admin(config: Config, problem: keys.Report) -> Iterator[Problem]:
     size = len(admin.socket.encode())
     if size > SOCKET_PATH_BYTES_MAX:
         yield problem(f"{path}.socket", f"the path has {size} bytes", f"valid: at most {SOCKET_PATH_BYTES_MAX}")
+
+
+def _rollouts(config: Config, problem: keys.Report) -> Iterator[Problem]:
+    own = config.gorouter_py
+    if own.state_bucket and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", own.state_bucket):
+        path = "gorouter_py.state_bucket"
+        yield problem(path, f"{own.state_bucket!r} is no name of a bucket", "valid: letters, digits, - and _")
+    seen: set[str] = set()
+    for number, entry in enumerate(own.rollouts):
+        path = f"gorouter_py.rollouts[{number}]"
+        if not isinstance(entry, dict):
+            yield problem(path, "this is no section", "write {route: shop.example.com, to: v2}")
+            continue
+        route = entry.get("route")
+        if not isinstance(route, str) or not route or route in seen:
+            said = f"{route!r} is no route, or named twice"
+            yield problem(f"{path}.route", said, "write route: shop.example.com, each once")
+        else:
+            seen.add(route)
+        try:
+            rollout_spec.read({key: value for key, value in entry.items() if key != "route"})
+        except rollout_spec.Unfit as error:
+            for fault in error.faults:
+                yield problem(f"{path}.{fault.path}", fault.text, fault.valid)
 
 
 def _sizes(config: Config, problem: keys.Report) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ knows them), nor are unknown keys an error, since gorouter ignores them. Knows k
 import dataclasses
 from typing import Any, Final, get_args, get_origin
 
-from gorouter_py.component import Pem, Seconds, Uint, Uint16, Uint32, format_duration
+from gorouter_py.component import Anything, Pem, Seconds, Uint, Uint16, Uint32, format_duration
 from gorouter_py.control import keys, rules
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -24,6 +24,7 @@ _TYPES: Final[dict[Any, dict[str, Any]]] = {
     Uint: {"type": ["integer", "null"], "minimum": 0},
     Uint16: {"type": ["integer", "null"], "minimum": 0, "maximum": 2**16 - 1},
     Uint32: {"type": ["integer", "null"], "minimum": 0, "maximum": 2**32 - 1},
+    Anything: {"type": ["object", "null"]},
 }
 
 

@@ -25,16 +25,27 @@ VALUES = {
     "admin_api",
     "admin_client",
     "http_client",
+    "intervals",
     "keys",
+    "lease",
     "messages",
     "throttle",
     "log",
     "metrics",
+    "rollout_api",
+    "rollout_checks",
+    "rollout_judge",
+    "rollout_plane",
+    "rollout_schema",
+    "rollout_spec",
+    "rollout_states",
+    "rollout_view",
     "snapshot",
     "sonde",
     "store",
     "traffic",
     "verdict",
+    "versions",
 }
 CONFIG = {"config", "migrate", "rules", "schema"}
 APP = {"app", "app_admin"}
@@ -49,7 +60,7 @@ CONTROL_ALLOWED = {
 }
 PYTHON_HOMES = {
     "yaml": {"component", "control.config"},
-    "nats": {"component", "control.bus"},
+    "nats": {"component", "control.bus", "control.bucket"},
     "click": {f"control.{command}" for command in COMMANDS},
     "uvloop": {"control.app", "control.cli"},
     "prometheus_client": {"control.metrics"},
