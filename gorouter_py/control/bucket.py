@@ -87,7 +87,7 @@ class BucketStore:
             raise Conflict(f"{key} is not at revision {revision} any more") from None
         except FAULTS as error:
             raise self._unavailable(error) from None
-        self._note(key, Entry(json.loads(payload), number), number)
+        self._note(key, Entry(json.loads(payload), number), number, is_own=True)
         return number
 
     async def delete(self, key: str, revision: int | None = None) -> None:
@@ -219,8 +219,8 @@ class BucketStore:
             return
         self._note(key, Entry(value, number), number)
 
-    def _note(self, key: str, entry: Entry | None, number: int) -> None:
-        """Holds what is newer than what is known, and tells those who watch."""
+    def _note(self, key: str, entry: Entry | None, number: int, *, is_own: bool = False) -> None:
+        """Holds what is newer than what is known, and tells those who watch unless it is our own."""
         self._heard = max(self._heard, number)
         known = self._entries.get(key)
         if number <= max(known.revision if known is not None else 0, self._gone.get(key, 0)):
@@ -233,7 +233,7 @@ class BucketStore:
             self._entries[key] = entry
             self._gone.pop(key, None)
         for prefix, changed in self._watchers:
-            if key.startswith(prefix):
+            if key.startswith(prefix) and not is_own:
                 changed(key, entry)
 
     async def _refresh(self, kv: KeyValue, key: str) -> None:

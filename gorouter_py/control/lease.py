@@ -37,6 +37,11 @@ class Lease:
         return self._is_mine and self._clock() - self._renewed < HOLD_S
 
     @property
+    def is_silent(self) -> bool:
+        """Whether nobody has renewed it lately, as far as is heard here: the bus may be away, too."""
+        return self._store.shared and not self.held and self._clock() - self._seen_at >= HOLD_S
+
+    @property
     def holder(self) -> str:
         """The name of the router that decides, as far as is known; "" if nobody does."""
         if self.held:

@@ -25,7 +25,8 @@ class Rollouts(Protocol):
 
     async def begin(self, route: str, spec: Spec, who: str, why: str) -> dict[str, Any]: ...
     async def act(self, route: str, action: str, who: str, why: str, weight: float | None) -> dict[str, Any]: ...
-    def documents(self) -> list[dict[str, Any]]: ...
+    async def documents(self) -> list[dict[str, Any]]: ...
+    async def forget(self, route: str) -> dict[str, Any]: ...
     def of(self, route: str) -> dict[str, Any]: ...
     def why(self, route: str) -> dict[str, Any]: ...
     def explain(self, route: str, headers: Mapping[str, str], cookie: str, address: str) -> dict[str, Any]: ...
@@ -45,6 +46,7 @@ class RolloutApi:
                 Operation("GET", "/v1/rollouts", "All rollouts", self._list, "Rollouts", refusals=()),
                 Operation("GET", one, "The rollout of a route", self._show, "Rollout"),
                 Operation("PUT", one, "Start one", self._start, "Rollout", "RolloutStart", refusals=(404, 409, 422)),
+                Operation("DELETE", one, "Forget one that has ended", self._forget, "Rollout", refusals=(404, 409)),
                 Operation(
                     "POST", one + "/actions/{action}", f"Change it: {', '.join(rollout_states.ACTIONS)}",
                     self._act, "Rollout", "RolloutAction", refusals=(404, 409, 422),
@@ -67,10 +69,13 @@ class RolloutApi:
         return await _answered(payload, self._bus_action)
 
     async def _list(self, _call: Call) -> Any:
-        return {"rollouts": self._rollouts.documents()}
+        return {"rollouts": await self._rollouts.documents()}
 
     async def _show(self, call: Call) -> Any:
         return self._rollouts.of(call.params["route"])
+
+    async def _forget(self, call: Call) -> Any:
+        return await self._rollouts.forget(call.params["route"])
 
     async def _why(self, call: Call) -> Any:
         return self._rollouts.why(call.params["route"])

@@ -4,7 +4,7 @@ A record per route (control/rollout_states.py) lives in the store, the one with 
 changes it writes the next one by compare and set and then puts it into force; routers that share the store hear of it
 and do the same. Ending is the other way round: an abort is in force here with one call of set_rollout, and kept
 afterwards, as often as it takes. Any router may be told to change a rollout; by itself only the holder of the lease
-does.
+does, and where nobody renews that (the bus is away, perhaps) each takes back what it sees fail.
 
 A rollout never makes a route unreachable: what cannot be put into force is told and left out, and what cannot be read
 is told and not there. While a rollout runs, first failures are taken every FAST_S, everything else happens each second.
@@ -45,7 +45,7 @@ TOLD_S: Final = 0.2  # new evidence reaches other routers, and the disk, within 
 SEEN_S: Final = 10.0  # numbers alone
 OUTCOMES_STEP: Final = 1024
 ROLLOUTS_MAX: Final = 1000
-STEP: Final = 50  # rollouts looked at between two turns of the loop
+STEP: Final = 20  # rollouts looked at between two turns of the loop
 RETRIES: Final = 10
 SECRET_BYTES_MIN: Final = 16
 WHO_MAX: Final = 200
@@ -115,6 +115,7 @@ class _Live:
     told_at: float = 0.0
     is_telling: bool = False
     overrides: dict[str, str] = field(default_factory=dict)
+    reading: rollout_view.Reading | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,7 @@ class Rollouts:
         for key, entry in self._store.entries(PREFIX).items():
             self._heard(key, entry)
         self._store.watch(PREFIX, self._heard)
+        self._store.watch(VERDICTS, self._heard_evidence)
         await self.lease.tick()
         self._spawn(self._run())
 
@@ -190,9 +192,7 @@ class Rollouts:
             if live is None or not live.record.is_active:
                 continue
             live.judge.outcome(event, now)
-            verdict = live.judge.verdict
-            if verdict is not None and verdict.state == "worse" and self.lease.held:
-                self._abort_by_itself(live)
+            self._abort_if_worse(live)
         clock = self._it.clock()
         for live in self._lives.values():
             verdict = live.judge.verdict
@@ -216,6 +216,7 @@ class Rollouts:
                 self._judge(live, numbers)
             elif numbers is not None:
                 live.judge.numbers = numbers
+            live.reading = rollout_view.reading(self.shown(live))
             if count % STEP == 0:
                 await asyncio.sleep(0)
         self._begin_wishes()
@@ -239,6 +240,7 @@ class Rollouts:
             live.is_telling = True
             self._spawn(self._tell(live))
         if not self.lease.held:
+            self._abort_if_worse(live)
             return
         live.checks.ask(now, self.document(live))
         decision = judge.decide(record, now, live.checks.worse, live.checks.waits)
@@ -261,6 +263,11 @@ class Rollouts:
             await self._change(live, action, make)
         except (Impossible, Refusal) as error:
             self._log.info("rollout-not-changed", route=live.record.route, action=action, error=str(error))
+
+    def _abort_if_worse(self, live: _Live) -> None:
+        verdict = live.judge.verdict
+        if verdict is not None and verdict.state == "worse" and (self.lease.held or self.lease.is_silent):
+            self._abort_by_itself(live)
 
     def _abort_by_itself(self, live: _Live) -> None:
         decision = live.judge.decide(live.record, self._it.wall(), live.checks.worse)
@@ -297,10 +304,14 @@ class Rollouts:
                 live.stored, live.revision = record, entry.revision  # _settle goes on from there
                 return
             live.pending = None  # another rollout has taken the place of the one that ends here
-        self._take(live, record, spec, entry.revision)
+        self._take(record, spec, entry.revision)
 
-    def _take(self, live: _Live | None, record: Record, spec: Spec, revision: int) -> _Live:
+    def _take(self, record: Record, spec: Spec, revision: int) -> _Live:
         """Puts a record of the store into force."""
+        live = self._lives.get(record.route)
+        if live is not None and live.pending is None and live.record == record:
+            live.revision = revision  # the store told it before it answered
+            return live
         if live is None or live.record.id != record.id:
             live = self._make(live, record, spec, revision)
         else:
@@ -413,7 +424,7 @@ class Rollouts:
                 if live.pending is not None:  # aborted meanwhile: that goes on from here
                     live.stored, live.revision = record, revision
                     return live
-                live = self._take(live, record, live.spec, revision)
+                live = self._take(record, live.spec, revision)
                 self._tell_transition(action, record)
                 return live
         raise Refusal(409, "conflict", "others keep changing this rollout; look at it and try again")
@@ -437,7 +448,7 @@ class Rollouts:
                     record = rollout_states.settled(live.pending(live.stored, live.spec))
                 except Impossible:  # it has ended otherwise meanwhile
                     live.pending = None
-                    self._take(live, live.stored, live.spec, live.revision)
+                    self._take(live.stored, live.spec, live.revision)
                     return
                 try:
                     revision = await self._put(record, live.revision)
@@ -452,7 +463,7 @@ class Rollouts:
                     self._log.error("rollout-not-kept-yet", route=record.route, error=refusal.reason)
                     return
                 live.pending = None
-                self._take(live, record, live.spec, revision)
+                self._take(record, live.spec, revision)
                 self._tell_transition("", record)
                 return
 
@@ -510,6 +521,12 @@ class Rollouts:
         finally:
             live.is_telling = False
 
+    def _heard_evidence(self, key: str, _entry: Entry | None) -> None:
+        live = self._lives.get(key.removeprefix(VERDICTS).rpartition("@")[0])
+        if live is not None and live.record.is_active and live.judge.verdict is not None:
+            live.judge.verdict.merge(self._others(live))
+            self._abort_if_worse(live)
+
     def _others(self, live: _Live) -> dict[str, dict[str, float]]:
         found = {}
         if not self._store.shared:
@@ -550,7 +567,7 @@ class Rollouts:
         key = self._it.route_key(route)
         spec = self._resolved(key, spec)
         if key not in self._lives and len(self._lives) >= ROLLOUTS_MAX:
-            raise Refusal(409, "too_many", f"there are {ROLLOUTS_MAX} rollouts")
+            raise Refusal(409, "too_many", f"there are {ROLLOUTS_MAX} rollouts; DELETE some that have ended")
         live = self._lives.get(key)
         lock = live.lock if live is not None else asyncio.Lock()
         async with lock:
@@ -578,7 +595,7 @@ class Rollouts:
                 if entry is not None:
                     self._heard(PREFIX + key, entry)
                 raise Refusal(409, "conflict", "somebody else has just started one; look at it") from None
-            self._take(live, record, spec, revision)
+            self._take(record, spec, revision)
             self._tell_transition("start", record)
         return self.document(self._lives[key])
 
@@ -658,6 +675,30 @@ class Rollouts:
             raise Refusal(409, "does_not_fit", f"{action}: {error}") from None
         return self.document(self._find(route))
 
+    async def forget(self, route: str) -> dict[str, Any]:
+        """Takes a rollout that has ended, and whose loser has no instance any more, out of the list. Refusal."""
+        live = self._find(route)
+        shown, record = self.document(live), live.record
+        if record.state not in ("done", "aborted"):
+            raise Refusal(409, "does_not_fit", f"it is {record.state}; promote or abort it first")
+        loser = live.spec.from_ if record.state == "done" else live.spec.to
+        count = versions.count(live.spec.by, (each for _, each in self._it.routes.facts([record.route])))[loser]
+        if count:
+            reason = f"{loser!r} still has {count} instances, which would get users again; stop them first"
+            raise Refusal(409, "does_not_fit", reason)
+        async with live.lock:
+            try:
+                await self._store.delete(PREFIX + record.route, live.revision)
+                for key in self._store.entries(f"{VERDICTS}{record.route}@"):
+                    await self._store.delete(key)
+            except Unavailable as error:
+                raise Refusal(503, "not_kept", f"it could not be forgotten: {error}") from None
+            except Conflict:
+                raise Refusal(409, "conflict", "somebody else has just changed it; look at it") from None
+            if self._lives.get(record.route) is live:
+                self._forget(live)
+        return shown
+
     def _find(self, route: str) -> _Live:
         key = self._it.route_key(route)
         live = self._lives.get(key)
@@ -690,8 +731,15 @@ class Rollouts:
     def document(self, live: _Live) -> dict[str, Any]:
         return rollout_view.document(self.shown(live))
 
-    def documents(self) -> list[dict[str, Any]]:
-        return [self.document(self._lives[route]) for route in sorted(self._lives)]
+    async def documents(self) -> list[dict[str, Any]]:
+        """All rollout objects, in portions."""
+        found = []
+        for count, route in enumerate(sorted(self._lives), 1):
+            if route in self._lives:
+                found.append(self.document(self._lives[route]))
+            if count % STEP == 0:
+                await asyncio.sleep(0)
+        return found
 
     def of(self, route: str) -> dict[str, Any]:
         """The rollout object of a route. Refusal."""
@@ -718,8 +766,8 @@ class Rollouts:
         return {**found, "route": live.record.route}
 
     def readings(self) -> list[rollout_view.Reading]:
-        """For /metrics."""
-        return [rollout_view.reading(self.shown(live)) for live in self._lives.values()]
+        """For /metrics, as of the last second."""
+        return [live.reading for live in self._lives.values() if live.reading is not None]
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)

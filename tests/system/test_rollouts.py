@@ -270,7 +270,7 @@ def test_what_is_offered_is_what_the_document_says(asked: tuple[Router, Steering
     one = "/v1/rollouts/{route}"
     paths = {(method, path) for path, rows in document["paths"].items() for method in rows}
     assert paths == {
-        ("get", "/v1/rollouts"), ("get", one), ("put", one), ("post", one + "/actions/{action}"),
+        ("get", "/v1/rollouts"), ("get", one), ("put", one), ("delete", one), ("post", one + "/actions/{action}"),
         ("get", one + "/events"), ("get", one + "/why"), ("post", one + "/explain"),
     }  # fmt: skip
 

@@ -12,7 +12,7 @@ from gorouter_py.control.admin_api import Refusal
 from gorouter_py.control.messages import Options, Registration
 from gorouter_py.control.registry import Limits, Registry, route_key
 from gorouter_py.control.rollouts import Rollouts, Wiring, Wish
-from gorouter_py.control.store import FileStore, Unavailable
+from gorouter_py.control.store import FileStore, Unavailable, Watcher
 from tests.unit.control.fakes import FakeLog, FakeNames, FakePlane, FakeTable
 
 BOUNDS = (1_000_000, 10_000_000, 100_000_000)
@@ -21,11 +21,11 @@ BOUNDS = (1_000_000, 10_000_000, 100_000_000)
 class Bench:
     """A router's rollouts and all around them."""
 
-    def __init__(self, path: str = "") -> None:
+    def __init__(self, path: str = "", store: FileStore | None = None, node: str = "one") -> None:
         self.table, self.log = FakeTable(), FakeLog()
         self.plane = FakePlane(self.table)
         self.registry = Registry(self.table, FakeNames(), FakeLog(), Limits())
-        self.store = FileStore(path, self.log)
+        self.store = store or FileStore(path, self.log)
         self.now = 1000.0
         self.published: list[tuple[str, bytes]] = []
         self.changes = 0
@@ -35,7 +35,7 @@ class Bench:
                 routes=self.registry,
                 store=self.store,
                 log=self.log,
-                node="one",
+                node=node,
                 bounds_ns=BOUNDS,
                 route_key=route_key,
                 publish=self._publish,
@@ -378,7 +378,7 @@ def test_what_cannot_be_read_is_told_and_left_out(tmp_path: Path) -> None:
         lines = bench.log.said("rollout-unfit")
         assert [line["key"] for line in lines] == ["rollout.a.test", "rollout.b.test"]
         assert "start the rollout anew" in str(lines[0]["mend"])
-        assert bench.plane.splits == {} and bench.it.documents() == []
+        assert bench.plane.splits == {} and await bench.it.documents() == []
         shown = await bench.start()  # and one can be started over it
         assert shown["state"] == "ramping"
         await bench.it.stop()
@@ -408,7 +408,7 @@ def test_a_full_disk_stops_every_change_but_an_abort() -> None:
         bench.two()
         with _Full(bench.store):
             assert (await refused(bench.start())).status == 503
-        assert bench.plane.splits == {} and bench.it.documents() == []
+        assert bench.plane.splits == {} and await bench.it.documents() == []
         await bench.start(steps=["5%", "100%"])
         with _Full(bench.store):
             refusal = await refused(bench.it.act("a.test", "promote", "ada", ""))
@@ -450,7 +450,7 @@ def test_a_rollout_of_the_file_begins_when_its_versions_are_there() -> None:
         await bench.later(1)
         bench.register("v1", 1)
         await bench.later(1)
-        assert bench.it.documents() == []
+        assert await bench.it.documents() == []
         assert [line["route"] for line in bench.log.said("rollout-waits")] == ["a.test", "a.test"]
         bench.register("v2", 2)
         await bench.later(1)
@@ -463,6 +463,124 @@ def test_a_rollout_of_the_file_begins_when_its_versions_are_there() -> None:
         await bench.later(1)
         assert bench.it.of("a.test")["state"] == "aborted"  # it does not begin again by itself
         await bench.it.stop()
+
+    run(scenario())
+
+
+def test_one_that_has_ended_can_be_forgotten() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.two()
+        await bench.start()
+        assert (await refused(bench.it.forget("a.test"))).status == 409
+        await bench.it.act("a.test", "abort", "ada", "")
+        refusal = await refused(bench.it.forget("a.test"))
+        assert refusal.status == 409 and "'v2' still has 1 instances" in refusal.reason
+        bench.unregister(3)
+        assert (await bench.it.forget("a.test"))["state"] == "aborted"
+        assert bench.store.entries("") == {} and bench.plane.splits == {} and await bench.it.documents() == []
+        bench.register("v2", 3)
+        assert next(held for held in bench.table.held.values() if held.port == 3).more.get("version") is None
+        assert (await bench.start())["id"] == 1
+
+    run(scenario())
+
+
+def test_metrics_are_those_of_the_last_second() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.two()
+        await bench.start(steps=["5%"])
+        assert bench.it.readings() == []
+        bench.enough(1, 100, 3)
+        await bench.later(1)
+        (reading,) = bench.it.readings()
+        assert reading.route == "a.test" and reading.log_e == pytest.approx(0)
+        assert [(it.name, it.weight, it.requests) for it in reading.versions][1] == ("v2", 5.0, 100)
+        assert reading.versions[1].failures == {"status": 3}
+
+    run(scenario())
+
+
+class Shared(FileStore):
+    """A store of several routers: what one writes, those who watch hear; `away` refuses to write."""
+
+    shared = True  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__("", FakeLog())
+        self.watchers: list[tuple[str, Watcher]] = []
+        self.away = False
+
+    def watch(self, prefix: str, changed: Watcher) -> None:
+        self.watchers.append((prefix, changed))
+
+    async def put(self, key: str, value: Any, revision: int | None = None) -> int:
+        if self.away:
+            raise Unavailable("away")
+        number = await super().put(key, value, revision)
+        for prefix, changed in self.watchers:
+            if key.startswith(prefix):
+                changed(key, self.get(key))
+        return number
+
+
+def test_evidence_of_another_router_ends_it_and_without_a_decider_each_sees_to_itself() -> None:
+    async def scenario() -> None:
+        store = Shared()
+        one, two = Bench(store=store, node="one"), Bench(store=store, node="two")
+        for bench in (one, two):
+            bench.two()
+            await bench.it.lease.tick()
+            for prefix, changed in (("rollout.", bench.it._heard), ("verdict.", bench.it._heard_evidence)):
+                store.watch(prefix, changed)
+        await one.start(steps=["5%", "100%"])
+        assert two.intervals() == one.intervals() == [(62259, 0), (65536, 1)]
+        two.plane.fail("a.test", 1, count=3)
+        two.now += 1
+        two.it.poll()
+        assert two.it.of("a.test")["state"] == "ramping"  # it is not the one to decide
+        await two.settle()  # it tells the one who is
+        await one.settle()
+        assert one.it.of("a.test")["state"] == two.it.of("a.test")["state"] == "aborted"
+        assert one.it.of("a.test")["epoch"] == two.it.of("a.test")["epoch"]
+        await one.it.act("a.test", "undo", "ada", "")
+        assert two.it.of("a.test")["weight"] == 5
+        store.away = True
+        two.now += 10
+        two.plane.fail("a.test", 1, count=3)
+        two.it.poll()
+        assert two.intervals() == [(65536, 0)] and two.it.of("a.test")["state"] == "aborting"
+        await two.settle()
+        assert one.it.of("a.test")["state"] == "ramping"
+        store.away = False
+        await two.later(1)
+        assert one.it.of("a.test")["state"] == two.it.of("a.test")["state"] == "aborted"
+
+    run(scenario())
+
+
+def test_an_abort_and_a_step_of_another_router_at_once() -> None:
+    async def scenario() -> None:
+        store = Shared()
+        one, two = Bench(store=store, node="one"), Bench(store=store, node="two")
+        for bench in (one, two):
+            bench.two()
+            await bench.it.lease.tick()
+            store.watch("rollout.", bench.it._heard)
+        await one.start(steps=["5%", "50%", "100%"])
+        real = store.put
+
+        async def slower(key: str, value: Any, revision: int | None = None) -> int:
+            store.put = real  # type: ignore[method-assign]
+            await two.it.act("a.test", "promote", "bob", "")  # comes in between
+            return await real(key, value, revision)
+
+        store.put = slower  # type: ignore[method-assign]
+        shown = await one.it.act("a.test", "abort", "ada", "")
+        assert shown["state"] == "aborted"
+        assert [event["who"] for event in shown["history"]] == ["ada", "bob", "ada"]
+        assert two.it.of("a.test")["history"] == shown["history"] and two.intervals() == [(65536, 0)]
 
     run(scenario())
 
