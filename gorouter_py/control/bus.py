@@ -105,6 +105,7 @@ class Bus:
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._offers: list[tuple[str, str, Callable[[], Awaitable[bytes]]]] = []
+        self._services: list[tuple[str, Callable[[bytes], Awaitable[bytes]]]] = []
         self.messages = 0
         self.dropped = 0
         self.reconnects = 0
@@ -144,6 +145,8 @@ class Bus:
         )
         for offer in self._offers:
             await self._begin_offer(*offer)
+        for service in self._services:
+            await self._begin_service(*service)
         await client.flush()
         self._subscriber_log.info("subscriber-started")
 
@@ -173,6 +176,25 @@ class Bus:
 
         await client.subscribe(discover, cb=answer)
         await client.publish(announce, await page())
+
+    async def serve(self, subject: str, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+        """Answers each request on `subject`, for good; `answer` must not raise.
+
+        Without a connection it begins with the next subscribe()."""
+        self._services.append((subject, answer))
+        if self._subscription is not None:
+            await self._begin_service(subject, answer)
+
+    async def _begin_service(self, subject: str, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+        client = self._client
+        assert client is not None
+
+        async def reply(message: Msg) -> None:
+            said = await answer(message.data)
+            if message.reply and client.is_connected:
+                await client.publish(message.reply, said)
+
+        await client.subscribe(subject, cb=reply)
 
     async def stop(self) -> None:
         """Closes the connection; what is still waiting is dropped. Never raises, and ends in CLOSE_TIMEOUT_S."""

@@ -29,6 +29,7 @@ VALUES = {
     "messages",
     "throttle",
     "log",
+    "mappings",
     "metrics",
     "snapshot",
     "sonde",
@@ -37,8 +38,8 @@ VALUES = {
     "verdict",
 }
 CONFIG = {"config", "migrate", "rules", "schema"}
-APP = {"app", "app_admin"}
-COMMANDS = {"canary_cmd", "canary_view", "cli", "flags", "check", "routes_cmd"}
+APP = {"app", "app_admin", "app_ports"}
+COMMANDS = {"canary_cmd", "canary_view", "cli", "flags", "check", "ports_cmd", "reach", "routes_cmd"}
 # Who may import whom in control. Parts never import each other: app constructs them and hands one to the other.
 CONTROL_ALLOWED = {
     "values": {"values"},
