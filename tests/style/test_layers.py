@@ -265,3 +265,15 @@ def test_warden_is_built_in_ranks(path: Path) -> None:
         if top in SERVICES - {"warden"}:
             breaches.append(f"{name(path)}:{number}: one service does not know another: {imported}")
     assert not breaches, "\n".join(breaches)
+
+
+def test_haproxy_knows_the_configuration_alone() -> None:
+    breaches = [
+        f"{name(path)}:{number}: {imported}"
+        for path in files(".py", under=("haproxy",))
+        if path.is_relative_to(ROOT / "haproxy")
+        for number, imported in imports(path)
+        if imported.partition(".")[0] in {"gorouter_py", "warden", "dea"}
+        and not "gorouter_py.control.config".startswith(imported)
+    ]
+    assert not breaches, "\n".join(breaches)
