@@ -14,6 +14,7 @@ from gorouter_py.control.keys import Config
 from gorouter_py.control.ports import Listener, Ports
 
 RETRY_S: Final = 5.0
+QUEUE: Final = "gorouter-py.ports"
 
 
 class PortSide:
@@ -28,6 +29,8 @@ class PortSide:
         def has_route(host: str) -> bool:
             return data_plane.lookup(host, "/") is not None
 
+        # What routers share, one of them changes for all.
+        self._queue = QUEUE if kept.shared else ""
         self.ports = Ports(
             data_plane, open_group, has_route, kept, config.port_map(settings), config.port_map_range(settings), log
         )
@@ -39,4 +42,4 @@ class PortSide:
     async def offer(self, on: bus.Bus) -> None:
         """Answers requests on the bus, for good."""
         for subject, answer in ports_api.on_bus(self.ports).items():
-            await on.serve(subject, answer)
+            await on.serve(subject, answer, self._queue)

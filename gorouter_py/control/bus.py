@@ -105,7 +105,7 @@ class Bus:
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._offers: list[tuple[str, str, Callable[[], Awaitable[bytes]]]] = []
-        self._services: list[tuple[str, Callable[[bytes], Awaitable[bytes]]]] = []
+        self._services: list[tuple[str, Callable[[bytes], Awaitable[bytes]], str]] = []
         self.messages = 0
         self.dropped = 0
         self.reconnects = 0
@@ -177,15 +177,16 @@ class Bus:
         await client.subscribe(discover, cb=answer)
         await client.publish(announce, await page())
 
-    async def serve(self, subject: str, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+    async def serve(self, subject: str, answer: Callable[[bytes], Awaitable[bytes]], queue: str = "") -> None:
         """Answers each request on `subject`, for good; `answer` must not raise.
 
-        Without a connection it begins with the next subscribe()."""
-        self._services.append((subject, answer))
+        queue: of all that serve the subject under this name one gets each request. Without a connection it begins
+        with the next subscribe()."""
+        self._services.append((subject, answer, queue))
         if self._subscription is not None:
-            await self._begin_service(subject, answer)
+            await self._begin_service(subject, answer, queue)
 
-    async def _begin_service(self, subject: str, answer: Callable[[bytes], Awaitable[bytes]]) -> None:
+    async def _begin_service(self, subject: str, answer: Callable[[bytes], Awaitable[bytes]], queue: str) -> None:
         client = self._client
         assert client is not None
 
@@ -194,7 +195,7 @@ class Bus:
             if message.reply and client.is_connected:
                 await client.publish(message.reply, said)
 
-        await client.subscribe(subject, cb=reply)
+        await client.subscribe(subject, queue, cb=reply)
 
     async def stop(self) -> None:
         """Closes the connection; what is still waiting is dropped. Never raises, and ends in CLOSE_TIMEOUT_S."""

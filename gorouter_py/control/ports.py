@@ -8,6 +8,7 @@ Control loop. Knows neither sockets nor workers: the functions that open and map
 """
 
 import asyncio
+import dataclasses
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -118,7 +119,9 @@ class Ports:
         as asked for is no error. Gives {listen, host, cookies, origin ("file" or "added"), open, error, routed} and,
         for a host without a route, "warning"."""
         async with self._busy:
-            wanted = self._wanted(value)
+            if isinstance(value, dict) and value.get("listen") == mappings.AUTO:
+                return await self._add_somewhere(value)
+            wanted: Mapping = _parsed(mappings.parse, value)
             known = self._entries.get(wanted.listen)
             if known is None:
                 return await self._add_new(wanted)
@@ -142,28 +145,22 @@ class Ports:
             await self._drop(entry)
             return shown
 
-    def _wanted(self, value: Any) -> Mapping:
-        if isinstance(value, dict) and value.get("listen") == mappings.AUTO:
-            value = {**value, "listen": str(self._free(value))}
-        wanted: Mapping = _parsed(mappings.parse, value)
-        return wanted
-
-    def _free(self, value: dict[str, Any]) -> Listen:
-        """A port for a host: the one of the range that it has, else the first that nobody has."""
-        if self._range is None:
+    async def _add_somewhere(self, value: dict[str, Any]) -> dict[str, Any]:
+        """Maps a port of the range: the one that the host has there, else the first that nobody has."""
+        within = self._range
+        if within is None:
             raise Refusal(422, "no_range", "no range is configured (gorouter_py.port_map_range); name a port")
-        host, within = str(value.get("host")).lower(), self._range
+        wanted: Mapping = _parsed(mappings.parse, {**value, "listen": str(Listen(within.address, within.first))})
         for listen, entry in self._entries.items():
             inside = listen.address == within.address and within.first <= listen.port <= within.last
-            if inside and not entry.fixed and entry.mapping.host == host:
-                return listen
-        for listen in within.free(self._entries):
+            if inside and not entry.fixed and entry.mapping.host == wanted.host:
+                return self._shown(entry)
+        for listen in within.free(tuple(self._entries)):
             try:
-                for listener in self._open_group(listen.address, listen.port):
-                    listener.close()
-            except OSError:
-                continue  # somebody else's
-            return listen
+                return await self._add_new(dataclasses.replace(wanted, listen=listen))
+            except Refusal as refusal:
+                if refusal.code not in ("port_taken", "port_mapped"):
+                    raise  # it would be the same with every port
         raise Refusal(409, "range_full", f"no port from {within.first} to {within.last} is free; widen port_map_range")
 
     def _check_change(self, known: _Entry, replace: bool) -> None:
