@@ -49,7 +49,6 @@ from gorouter_py.control import (
     uaa,
 )
 from gorouter_py.control import varz as varz_page
-from gorouter_py.control.admin_api import Api
 from gorouter_py.control.app_admin import AdminSide, CannotStart
 from gorouter_py.control.app_ports import RETRY_S, PortSide
 from gorouter_py.control.debug import Debug
@@ -164,10 +163,9 @@ class Router:
         self._snapshot = self._make_snapshot()
         self._status: status.StatusServer | None = None
         self._debug: status.StatusServer | None = None
-        apis: list[Api] = []
-        self._admin = AdminSide(config, root.session("admin"), self, apis)
+        self._admin = AdminSide(config, root.session("admin"), self)
         self._ports = PortSide(config, self._data_plane, self._workers, self._admin.store, root.session("ports"))
-        apis.append(self._ports.api())
+        self._admin.offer(self._ports.api())
         self._traffic = Traffic(self._registry.facts)
         self._active_apps: dict[str, int] = {}  # requests by application when router.active_apps was last published
         bounds = config.prometheus.meters.route_registration_latency_histogram_buckets

@@ -31,11 +31,15 @@ class AdminSide:
         self._settings = own.admin
         self._log = log
         self._source = source
-        self._apis = apis
+        self._apis = list(apis)
         self.store: Store = FileStore(own.state_file, log)
         self._server: status.StatusServer | None = None
         self._admin: Admin | None = None
         self._unix: socket.socket | None = None
+
+    def offer(self, api: Api) -> None:
+        """Adds what another part offers; before open()."""
+        self._apis.append(api)
 
     def open(self) -> None:
         """Offers the API from now on, where it is configured. CannotStart."""
