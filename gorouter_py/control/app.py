@@ -50,6 +50,7 @@ from gorouter_py.control import (
 )
 from gorouter_py.control import varz as varz_page
 from gorouter_py.control.app_admin import AdminSide, CannotStart
+from gorouter_py.control.app_ports import RETRY_S, PortSide
 from gorouter_py.control.debug import Debug
 from gorouter_py.control.intake import Intake
 from gorouter_py.control.keys import Config, StaticRoute
@@ -166,6 +167,8 @@ class Router:
             self._admin = AdminSide(config, root.session("admin"), self, self._data_plane, self._registry, self._bus)
         except CannotStart as error:
             raise StartError("admin-listener-error", error) from None
+        self._ports = PortSide(config, self._data_plane, self._workers, self._admin.store, root.session("ports"))
+        self._admin.offer(self._ports.api())
         self._traffic = Traffic(self._registry.facts)
         self._active_apps: dict[str, int] = {}  # requests by application when router.active_apps was last published
         bounds = config.prometheus.meters.route_registration_latency_histogram_buckets
@@ -296,6 +299,8 @@ class Router:
         await self._wait_before_listening()
         if not self._told.is_set():
             self._open_front()
+            await self._ports.ports.start()
+            self._every(RETRY_S, self._ports.ports.retry)
             gc.collect()
             gc.freeze()  # what was loaded stays; later collections need not look at it
             self._router_log.info("gorouter.started")
@@ -313,6 +318,7 @@ class Router:
         self._stopping.set()
         for task in self._tasks:
             task.cancel()
+        self._ports.ports.stop()
         joined = self._data_plane.stop(STOP_DEADLINE_S)
         for name, end in (
             ("rollouts", self._admin.stop_deciding()),
@@ -377,6 +383,7 @@ class Router:
             return
         if not self._config.gorouter_py.nats_optional:
             await self._bus.subscribe()
+        await self._ports.offer(self._bus)
         if self._varz is not None:
             await self._bus.offer("vcap.component.discover", "vcap.component.announce", self.varz)
             self._router_log.info("Component Router registered successfully")
@@ -527,6 +534,7 @@ class Router:
             return
         active = self._data_plane.active()
         idle = max(self._data_plane.connections() - active, 0)
+        self._ports.ports.stop()
         self._data_plane.close_listeners()
         self._router_log.info(f"Draining with {active} outstanding active connections")
         self._router_log.info(f"Draining with {idle} outstanding idle connections")

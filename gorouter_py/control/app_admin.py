@@ -88,6 +88,10 @@ class AdminSide:
             await self._bus.serve(ACTION, self._offered.answer_action, queue)
         await self.rollouts.start([_wish(entry) for entry in self._own.rollouts if isinstance(entry, dict)])
 
+    def offer(self, api: Api) -> None:
+        """Adds what another part offers; before open()."""
+        self._apis.append(api)
+
     def open(self) -> None:
         """Offers the API from now on, where it is configured. CannotStart."""
         settings = self._own.admin

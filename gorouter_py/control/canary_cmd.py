@@ -9,15 +9,15 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
 
 from gorouter_py.component import parse_duration
-from gorouter_py.control import canary_view, flags
-from gorouter_py.control.admin_client import DEFAULT_SOCKET, AdminClient, AdminError, route_path
+from gorouter_py.control import canary_view, flags, reach
+from gorouter_py.control.admin_client import AdminClient, AdminError, route_path
 
 EXIT_FAILED, EXIT_NO_ROLLOUT, EXIT_ABORTED = 1, 3, 4
 
@@ -108,31 +108,6 @@ HEADER = flags.Parsed(_header, "'NAME: VALUE'")
 
 
 # -- asking the router -------------------------------------------------------------------------------------
-
-
-def _reach_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    prefix = "GOROUTER_ADMIN_"
-    options = (
-        click.option("--socket", "path", metavar="PATH", envvar=prefix + "SOCKET", show_envvar=True,
-                     help=f"The router's admin socket.  [default: {DEFAULT_SOCKET}]"),
-        click.option("--url", envvar=prefix + "URL", show_envvar=True, help="Its admin port: http://127.0.0.1:PORT."),
-        click.option("--token", envvar=prefix + "TOKEN", help="Its token; safer in GOROUTER_ADMIN_TOKEN."),
-        click.option("--token-file", metavar="FILE", help="File that holds the token."),
-    )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _client(path: str | None, url: str | None, token: str | None, token_file: str | None) -> AdminClient:
-    if token_file is not None:
-        try:
-            with open(token_file) as file:
-                token = file.read().strip()
-        except (OSError, ValueError) as error:
-            _fail(f"--token-file: {error}")
-    with _failures():
-        return AdminClient(path or "", url or "", token or "")
 
 
 @contextmanager
@@ -249,7 +224,7 @@ def canary() -> None:
 @_who_option
 @_why_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_reach_options
+@reach.options
 def start(route: str, file: Any, who: str, why: str, as_json: bool, **given: Any) -> None:
     """Begin to give users of ROUTE another version.
 
@@ -264,12 +239,12 @@ def start(route: str, file: Any, who: str, why: str, as_json: bool, **given: Any
       gorouter-py canary start shop.example.com --to v2 --steps 10% --pause-at 10% --mirror v2=20%
       gorouter-py canary start shop.example.com --file rollout.json
     """
-    reach = {name: given.pop(name) for name in ("path", "url", "token", "token_file")}
+    router = {name: given.pop(name) for name in ("path", "url", "token", "token_file")}
     body = _spec(file, given)
     if not body.get("to"):
         raise click.UsageError("which version is the new one? Give --to VERSION.")
     body["who"], body["why"] = who, why or body.get("why", "")
-    client = _client(**reach)
+    client = reach.client(**router)
     with _failures():
         rollout = client.call("PUT", route_path(route), body)
     if as_json:
@@ -329,8 +304,8 @@ def _merge(body: dict[str, Any], key: str, values: dict[str, Any]) -> None:
 @click.argument("route", required=False)
 @click.option("-w", "--watch", is_flag=True, help="Stay and show what happens, until the rollout has ended.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; with -w one object per line.")
-@_reach_options
-def status(route: str | None, watch: bool, as_json: bool, **reach: Any) -> None:
+@reach.options
+def status(route: str | None, watch: bool, as_json: bool, **router: Any) -> None:
     """Show where a rollout is: shares, users, errors, latencies, and the evidence against the new version.
 
     \b
@@ -339,7 +314,7 @@ def status(route: str | None, watch: bool, as_json: bool, **reach: Any) -> None:
       gorouter-py canary status shop.example.com -w
       gorouter-py canary status --json
     """
-    client = _client(**reach)
+    client = reach.client(**router)
     with _failures():
         if watch:
             sys.exit(_watch(client, _the_route(client, route), as_json))
@@ -386,9 +361,9 @@ def _terminal_size() -> tuple[int, int]:
 
 
 def _act(
-    action: str, route: str | None, who: str, why: str, reach: dict[str, Any], weight: float | None = None
+    action: str, route: str | None, who: str, why: str, router: dict[str, Any], weight: float | None = None
 ) -> None:
-    client = _client(**reach)
+    client = reach.client(**router)
     body: dict[str, Any] = {"who": who, "why": why}
     if weight is not None:
         body["weight"] = weight
@@ -402,9 +377,9 @@ def _action(name: str, help_text: str) -> None:
     @click.argument("route", required=False)
     @_who_option
     @_why_option
-    @_reach_options
-    def act(route: str | None, who: str, why: str, **reach: Any) -> None:
-        _act(name, route, who, why, reach)
+    @reach.options
+    def act(route: str | None, who: str, why: str, **router: Any) -> None:
+        _act(name, route, who, why, router)
 
 
 _ACTIONS = {
@@ -423,8 +398,8 @@ for _name, _text in _ACTIONS.items():
 @click.argument("words", nargs=-1, metavar="[ROUTE] WEIGHT")
 @_who_option
 @_why_option
-@_reach_options
-def set_weight(words: tuple[str, ...], who: str, why: str, **reach: Any) -> None:
+@reach.options
+def set_weight(words: tuple[str, ...], who: str, why: str, **router: Any) -> None:
     """Give the new version this share of the users, and stay there (it counts as a pause).
 
     \b
@@ -438,14 +413,14 @@ def set_weight(words: tuple[str, ...], who: str, why: str, **reach: Any) -> None
         weight = _percent(words[-1])
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="WEIGHT") from None
-    _act("set", words[0] if len(words) == 2 else None, who, why, reach, weight)
+    _act("set", words[0] if len(words) == 2 else None, who, why, router, weight)
 
 
 @canary.command("why", context_settings=flags.PLAIN_SETTINGS)
 @click.argument("route", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_reach_options
-def why_command(route: str | None, as_json: bool, **reach: Any) -> None:
+@reach.options
+def why_command(route: str | None, as_json: bool, **router: Any) -> None:
     """Say why a rollout is where it is: the verdict, and the failing requests it rests on.
 
     \b
@@ -453,7 +428,7 @@ def why_command(route: str | None, as_json: bool, **reach: Any) -> None:
       gorouter-py canary why
       gorouter-py canary why shop.example.com --json
     """
-    client = _client(**reach)
+    client = reach.client(**router)
     with _failures():
         answer = client.call("GET", route_path(_the_route(client, route), "why"))
     _print([json.dumps(answer, indent=2)] if as_json else canary_view.why(answer))
@@ -465,14 +440,14 @@ def why_command(route: str | None, as_json: bool, **reach: Any) -> None:
 @click.option("--cookie", "cookies", metavar="NAME=VALUE", multiple=True, help="A cookie of the request. Repeatable.")
 @click.option("--address", metavar="IP", default="", help="Address of the client.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@_reach_options
+@reach.options
 def explain(
     words: tuple[str, ...],
     headers: tuple[tuple[str, str], ...],
     cookies: tuple[str, ...],
     address: str,
     as_json: bool,
-    **reach: Any,
+    **router: Any,
 ) -> None:
     """Say which version a request would get, and why. The router decides it with the code that serves requests.
 
@@ -486,7 +461,7 @@ def explain(
       gorouter-py canary explain --header 'X-Canary: v2' --address 192.0.2.7
       gorouter-py canary explain shop.example.com --cookie gr_c=AbCdEfGhIjk
     """  # fmt: skip
-    client = _client(**reach)
+    client = reach.client(**router)
     with _failures():
         route, user = _route_and_user(client, words)
         body: dict[str, Any] = {"headers": dict(headers), "cookie": "; ".join(cookies), "address": address}

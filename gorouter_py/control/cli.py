@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from gorouter_py import __version__
-from gorouter_py.control import canary_cmd, check, flags, routes_cmd
+from gorouter_py.control import canary_cmd, check, flags, ports_cmd, routes_cmd
 
 if TYPE_CHECKING:
     from gorouter_py.control.config import Loaded, StaticRoute
@@ -247,5 +247,6 @@ def _run(loaded: "Loaded", routes: "list[StaticRoute]", mode: str) -> int:
 
 
 main.add_command(canary_cmd.canary)
+main.add_command(ports_cmd.ports)
 main.add_command(check.check)
 main.add_command(routes_cmd.routes)

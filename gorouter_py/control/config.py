@@ -14,13 +14,23 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from gorouter_py.component import ConfigError, Problem, Reading, Seconds, format_duration, load_file, read_yaml
-from gorouter_py.control import keys, rules
+from gorouter_py.control import keys, mappings, rules
 from gorouter_py.control.keys import Config, StaticRoute
 
 if TYPE_CHECKING:
     from gorouter_py._fastpath import Settings
 
-__all__ = ["Config", "ConfigError", "Loaded", "StaticRoute", "data_plane_settings", "load", "serve_config"]
+__all__ = [
+    "Config",
+    "ConfigError",
+    "Loaded",
+    "StaticRoute",
+    "data_plane_settings",
+    "load",
+    "port_map",
+    "port_map_range",
+    "serve_config",
+]
 
 # What the data plane can take; a test compares them with its own.
 HEAD_BYTES_MAX = 1 << 20
@@ -177,6 +187,7 @@ def data_plane_settings(config: Config) -> "Settings":
         "extra_headers_to_log": tuple(dict.fromkeys(config.extra_headers_to_log)),
         "extra_access_log_fields": _access_log_fields(config),
         "sticky_cookie_names": tuple(dict.fromkeys(config.sticky_session_cookie_names)),
+        "trusted_networks": tuple(own.port_map_trusted),
         "health_user_agent": config.healthcheck_user_agent,
         "access_log": config.access_log.file,
         "access_log_stdout": own.access_log_stdout,
@@ -191,6 +202,17 @@ def data_plane_settings(config: Config) -> "Settings":
 def _bounds_ns(bounds: list[float], unit_ns: int) -> tuple[int, ...]:
     """Bounds above the data plane's reach bound nothing."""
     return tuple(sorted({round(max(bound, 0.0) * unit_ns) for bound in bounds if bound * unit_ns < BOUND_MAX_NS}))
+
+
+def port_map(config: Config) -> list[mappings.Mapping]:
+    """The ports that the file maps. ValueError for what `load` would refuse."""
+    return [mappings.parse(vars(each)) for each in config.gorouter_py.port_map]
+
+
+def port_map_range(config: Config) -> mappings.Range | None:
+    """The ports that may be handed out."""
+    text = config.gorouter_py.port_map_range
+    return mappings.parse_range(text) if text else None
 
 
 def _access_log_fields(config: Config) -> tuple[str, ...]:

@@ -239,6 +239,15 @@ class Admin:
 
 
 @dataclass
+class PortMapping:
+    """One public port that stands for an app."""
+
+    listen: str = key("", "ADDRESS:PORT; 0.0.0.0 is every IPv4 address, [::] every address")
+    host: str = key("", "of the app; whatever Host a client names there, the app gets this one")
+    cookies: list[str] = key([], "of the app, which get names of their own on this port, as __VCAP_ID__ does")
+
+
+@dataclass
 class Own:
     """The `gorouter_py` section: what gorouter has no key for."""
 
@@ -254,9 +263,12 @@ class Own:
     body_timeout: Seconds = key(0.0, "silence within a request body, or of a client that does not read; 0: none")
     tunnel_timeout: Seconds = key(0.0, "silence on a websocket or other upgraded connection; 0: none")
     upstream_idle_timeout: Seconds = key(90.0, "how long an idle connection to an instance is kept")
+    port_map: list[PortMapping] = key([])
+    port_map_range: str = key("", "FIRST-LAST or ADDRESS:FIRST-LAST, handed out by `ports add auto`; empty: none")
+    port_map_trusted: list[str] = key([], "networks of proxies before mapped ports whose X-Forwarded-* is believed")
     admin: Admin = key(Admin)
     rollouts: list[Anything] = key([], "each a route and what PUT /v1/rollouts/{route} takes; docs/canary.md")
-    state_file: str = key("", "rollouts are kept in this file; empty: until the router ends")
+    state_file: str = key("", "rollouts and added ports are kept in this file; empty: until the router ends")
     state_bucket: str = key("", "they are shared in this JetStream key-value bucket, and state_file is a copy")
     node: str = key("", "name of this router among those that share the bucket; empty: host, index and port")
 

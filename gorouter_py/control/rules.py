@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 
 from gorouter_py.component import Problem, Reading, Seconds, format_duration, nearest
-from gorouter_py.control import keys, rollout_spec
+from gorouter_py.control import keys, mappings, rollout_spec
 from gorouter_py.control.keys import Config
 
 # gorouter: the OpenSSL names it knows; of RFC names it takes all that Go has
@@ -27,6 +27,7 @@ TEXT_BYTES_MAX = {
     "tracing.w3c_tenant_id": 255,
 }
 SOCKET_PATH_BYTES_MAX = 107
+TRUSTED_MAX = 64
 HEADERS_MAX, HEADERS_BYTES_MAX = 64, 8192  # of each list
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")  # RFC 9110 5.6.2
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -85,6 +86,7 @@ def broken(config: Config, reading: Reading) -> Iterator[Problem]:
     yield from _nats(config, problem)
     yield from _admin(config, problem)
     yield from _rollouts(config, problem)
+    yield from _ports(config, problem)
     yield from _sizes(config, problem)
     if config.enable_ssl and config.disable_http:
         # refused, not ignored: else http would serve what was meant for TLS alone
@@ -190,6 +192,43 @@ def _rollouts(config: Config, problem: keys.Report) -> Iterator[Problem]:
         except rollout_spec.Unfit as error:
             for fault in error.faults:
                 yield problem(f"{path}.{fault.path}", fault.text, fault.valid)
+
+
+def _ports(config: Config, problem: keys.Report) -> Iterator[Problem]:
+    own, path = config.gorouter_py, "gorouter_py.port_map"
+    known: dict[mappings.Listen, int] = {}
+    for number, each in enumerate(own.port_map):
+        for name, parse in (
+            ("listen", mappings.parse_listen),
+            ("host", mappings.parse_host),
+            ("cookies", mappings.parse_cookies),
+        ):
+            try:
+                found = parse(getattr(each, name))
+            except ValueError as error:
+                yield problem(f"{path}[{number}].{name}", str(error))
+                continue
+            if not isinstance(found, mappings.Listen):
+                continue
+            for other, where in known.items():
+                if other.overlaps(found):
+                    go = f"{found} overlaps {other}, which is mapped to {own.port_map[where].host}"
+                    yield problem(f"{path}[{number}].listen", go, "give each app a port or an address of its own")
+                    break
+            known.setdefault(found, number)
+    if own.port_map_range:
+        try:
+            mappings.parse_range(own.port_map_range)
+        except ValueError as error:
+            yield problem("gorouter_py.port_map_range", str(error))
+    if len(own.port_map_trusted) > TRUSTED_MAX:
+        yield problem("gorouter_py.port_map_trusted", f"{len(own.port_map_trusted)} networks are too many",
+                      f"valid: at most {TRUSTED_MAX}")  # fmt: skip
+    for number, text in enumerate(own.port_map_trusted):
+        try:
+            mappings.parse_network(text)
+        except ValueError as error:
+            yield problem(f"gorouter_py.port_map_trusted[{number}]", str(error))
 
 
 def _sizes(config: Config, problem: keys.Report) -> Iterator[Problem]:

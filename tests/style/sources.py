@@ -10,7 +10,8 @@ FASTPATH = ROOT / "gorouter_py" / "fastpath"
 
 
 def files(
-    *suffixes: str, under: tuple[str, ...] = ("gorouter_py", "warden", "tests", "examples", "bin", "bench", "docs")
+    *suffixes: str,
+    under: tuple[str, ...] = ("gorouter_py", "haproxy", "warden", "tests", "examples", "bin", "bench", "docs"),
 ) -> list[Path]:
     """Files of the project with one of the suffixes, in the named top folders and the root itself, sorted."""
     found = [path for path in ROOT.iterdir() if path.is_file() and path.suffix in suffixes]

@@ -31,6 +31,7 @@ VALUES = {
     "messages",
     "throttle",
     "log",
+    "mappings",
     "metrics",
     "rollout_api",
     "rollout_checks",
@@ -48,8 +49,8 @@ VALUES = {
     "versions",
 }
 CONFIG = {"config", "migrate", "rules", "schema"}
-APP = {"app", "app_admin"}
-COMMANDS = {"canary_cmd", "canary_view", "cli", "flags", "check", "routes_cmd"}
+APP = {"app", "app_admin", "app_ports"}
+COMMANDS = {"canary_cmd", "canary_view", "cli", "flags", "check", "ports_cmd", "reach", "routes_cmd"}
 # Who may import whom in control. Parts never import each other: app constructs them and hands one to the other.
 CONTROL_ALLOWED = {
     "values": {"values"},
@@ -274,4 +275,16 @@ def test_warden_is_built_in_ranks(path: Path) -> None:
             breaches.append(f"{name(path)}:{number}: {top} belongs into {' or '.join(sorted(WARDEN_HOMES[top]))}")
         if top in SERVICES - {"warden"}:
             breaches.append(f"{name(path)}:{number}: one service does not know another: {imported}")
+    assert not breaches, "\n".join(breaches)
+
+
+def test_haproxy_knows_the_configuration_alone() -> None:
+    breaches = [
+        f"{name(path)}:{number}: {imported}"
+        for path in files(".py", under=("haproxy",))
+        if path.is_relative_to(ROOT / "haproxy")
+        for number, imported in imports(path)
+        if imported.partition(".")[0] in {"gorouter_py", "warden", "dea"}
+        and not "gorouter_py.control.config".startswith(imported)
+    ]
     assert not breaches, "\n".join(breaches)
