@@ -178,7 +178,8 @@ class VersionNumbers(TypedDict):
     forced: int
     excluded: int  # failures that are no evidence: forced, bots, addresses beyond the cap
     mirrored: int
-    mirror_failures: int
+    mirror_failures: int  # no answer within 10 s, or one of 5xx
+    mirror_skipped: int  # bodies over 64 KiB, more than 64 copies of a worker in flight, or no endpoint that is well
     buckets: tuple[int, ...]  # latency to the response head; bounds in HISTOGRAM_BOUNDS_NS
     sum_ns: int
     endpoints: int

@@ -164,8 +164,12 @@ cdef int fill_intervals(Plan *p, intervals) except -1:
 
 
 cdef int fill_lists(Plan *p, dict spec, _Texts texts) except -1:
+    cdef bytes raw
     for i, name in enumerate(spec["versions"]):
-        p.names[i] = texts.keep(text_of("versions", name, 255))
+        raw = text_of("versions", name, 255)
+        if not raw or dp.scan_value(raw, <const char *>raw + len(raw)) != <const char *>raw + len(raw):
+            raise unfit("versions", name, "a name must have no control characters and not be empty")
+        p.names[i] = texts.keep(raw)
     for key in ("rules", "overrides"):
         if len(spec[key]) > limits.MATCHES_MAX:
             raise unfit(key, len(spec[key]), f"must be at most {limits.MATCHES_MAX}")
@@ -345,6 +349,7 @@ cdef dict lane_numbers(Rollout *r, u32 version, u32 endpoints):
         "excluded": sum_lanes(r, version, offset_in(&l, &l.excluded)),
         "mirrored": sum_lanes(r, version, offset_in(&l, &l.mirrored)),
         "mirror_failures": sum_lanes(r, version, offset_in(&l, &l.mirror_failures)),
+        "mirror_skipped": sum_lanes(r, version, offset_in(&l, &l.mirror_skipped)),
         "buckets": tuple([
             sum_lanes(r, version, offset_in(&l, &l.series.buckets[k])) for k in range(limits.HIST_BUCKETS)
         ]),

@@ -15,6 +15,7 @@ from gorouter_py.fastpath.http.heads cimport Field, Head
 
 include "_probe_route.pxi"
 include "_probe_net.pxi"
+include "_probe_rollout.pxi"
 
 cdef extern from "<sys/mman.h>" nogil:
     enum:

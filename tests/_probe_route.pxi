@@ -8,8 +8,11 @@ from gorouter_py.fastpath.base cimport clock as route_clock, dp as route_dp, lim
 from gorouter_py.fastpath.base cimport fmt as route_fmt, span as route_span
 from gorouter_py.fastpath.base.types cimport Span
 from gorouter_py.fastpath.route cimport balance as route_balance, cells as route_cells, endpoint as route_endpoint
-from gorouter_py.fastpath.route cimport epoch as route_epoch, sticky as route_sticky, table as route_table
+from gorouter_py.fastpath.route cimport epoch as route_epoch, rollout as route_rollout, split as route_split
+from gorouter_py.fastpath.route cimport sticky as route_sticky, table as route_table
 from gorouter_py.fastpath.route.endpoint cimport Endpoint, EndpointArray, Pool
+from gorouter_py.fastpath.route.rollout cimport Rollout
+from gorouter_py.fastpath.route.split cimport Plan, Split
 
 cdef extern from * nogil:
     """
@@ -78,11 +81,12 @@ cdef Span route_view(bytes b):
 
 
 def route_live():
-    """(endpoints, pools, nodes) alive in this unit; zeroes in builds without assertions."""
+    """(endpoints, pools, nodes, splits) alive in this unit; zeroes in builds without assertions."""
     return (
         route_dp.live_counts[<int>route_dp.LIVE_ENDPOINT],
         route_dp.live_counts[<int>route_dp.LIVE_POOL],
         route_dp.live_counts[<int>route_dp.LIVE_NODE],
+        route_dp.live_counts[<int>route_dp.LIVE_SPLIT],
     )
 
 
@@ -265,6 +269,46 @@ cdef class RouteTable:
         options.factor = factor
         route_check(route_table.set_options(self.t, self.pool(host, b"/"), &options if balance is not None else NULL))
 
+    # -- versions --
+
+    def set_version(self, serial, uint8_t version):
+        self.at(serial).version = version
+
+    def set_plan(self, bytes uri, versions, salt=0):
+        """Splits a route evenly over so many versions; 0: not at all. False if there is no such route."""
+        cdef Pool *p = route_table.exact(self.t, uri, len(uri))
+        cdef Plan *plan = NULL
+        if p == NULL:
+            return False
+        if versions:
+            plan = route_plan(NULL, versions)
+            plan.salt = salt
+        rc = route_table.set_plan(self.t, p, plan)
+        if plan != NULL:
+            route_split.plan_unref(plan)
+        route_check(rc)
+        return True
+
+    def split_of(self, bytes uri):
+        """The serials of each version, as a reader finds them; None without a rollout."""
+        cdef Pool *p = route_table.exact(self.t, uri, len(uri))
+        cdef Split *s = route_split.of(p) if p != NULL else NULL
+        cdef EndpointArray *a
+        if s == NULL:
+            return None
+        found = []
+        for v in range(s.n):
+            a = s.arrays[<int>v]
+            for i in range(a.n):
+                assert route_table.array_ids(a)[<int>i] == a.items[<int>i].id_hash
+            found.append([a.items[<int>i].serial for i in range(a.n)])
+        return found
+
+    def version_at(self, bytes uri, uint16_t u):
+        """The version that a coordinate falls into."""
+        cdef Split *s = route_split.of(route_table.exact(self.t, uri, len(uri)))
+        return route_split.version_of(s.plan, route_split.slot_of(s.plan, u))
+
     def begin(self, serial):
         route_balance.begin(self.at(serial))
 
@@ -332,6 +376,22 @@ cdef class RouteTable:
         return took / (<double>rounds * n), missed
 
 
+# A plan of as many versions as there are, with equal weights; one reference.
+cdef Plan *route_plan(Rollout *state, uint32_t versions) noexcept nogil:
+    cdef Plan *plan = <Plan *>route_calloc(1, sizeof(Plan))
+    cdef uint32_t i
+    if plan == NULL:
+        return NULL
+    plan.refs = 1
+    plan.state = state
+    plan.n_versions = <uint8_t>versions
+    plan.n_intervals = versions
+    for i in range(versions):
+        plan.ends[i] = (i + 1) * 65536 // versions
+        plan.owners[i] = <uint8_t>i
+    return plan
+
+
 # -- threads ------------------------------------------------------------------------------------------------------------
 
 cdef enum:
@@ -351,6 +411,7 @@ cdef struct RouteName:
 
 cdef struct RouteStress:
     route_table.Table t
+    Rollout *rollout        # shared by all routes that are split
     RouteName names[ROUTE_NAMES]
     Endpoint *steady
     uint32_t stop           # atomic
@@ -371,6 +432,43 @@ cdef bint route_fits(Pool *p, Endpoint *e) noexcept nogil:
     cdef Span key = route_endpoint.pool_key(p)
     cdef Span app = route_endpoint.app_id(e)
     return e.pool == p and key.n == app.n and route_memcmp(key.p, app.p, key.n) == 0
+
+
+# What a reader does with a split: draws, looks up, takes an endpoint of the version. False: something cannot be right.
+cdef bint route_split_once(RouteStress *s, Pool *p, uint64_t x) noexcept nogil:
+    cdef Split *split = route_split.of(p)
+    cdef Rollout *state
+    cdef route_balance.Pick pick
+    cdef route_balance.Rules rules
+    cdef EndpointArray *a
+    cdef Endpoint *e
+    cdef bint full, shared
+    cdef bint fine = True
+    cdef uint8_t version
+    cdef uint64_t id
+    cdef int place
+    cdef uint32_t i
+    if split == NULL:
+        return True
+    state = split.plan.state
+    id = route_rollout.draw_shared(state, x >> 50, x, x & 0xffff, &place, &shared)
+    version = route_split.version_of(split.plan, route_split.slot_of(split.plan, <uint16_t>(id >> 48)))
+    a = split.arrays[version]
+    for i in range(a.n):
+        fine = fine and route_fits(p, a.items[i]) and route_dp.load8(&a.items[i].version) <= 3
+    route_memset(&pick, 0, sizeof(pick))
+    route_memset(&rules, 0, sizeof(rules))
+    rules.cool_down_ms = 10
+    e = route_balance.choose_of(a, route_rollout.cursor(state, version), &pick, x & 0xffff, &rules, True, &full)
+    if e != NULL:
+        fine = fine and route_fits(p, e)
+        route_endpoint.unref(e)
+    if (x >> 8) % 4 == 0:
+        route_rollout.mark(state, 0, x)
+        route_rollout.grant(state, x & 0xff, 20, x & 0xffff)
+    if place >= 0 and (x >> 12) % 2:
+        route_rollout.answered(state, place, id)
+    return fine and version < split.n and (id != 0)
 
 
 cdef void route_read_once(RouteReader *r, route_rng.Rng *g, Endpoint **held) noexcept nogil:
@@ -413,6 +511,8 @@ cdef void route_read_once(RouteReader *r, route_rng.Rng *g, Endpoint **held) noe
         route_balance.mark_failed(e, x & 0xffff)
     route_balance.begin(e)
     route_dp.add64(&s.served, 1)
+    if not route_split_once(s, p, x):
+        route_dp.add64(&s.wrong, 1)
     if held[slot] != NULL:
         # Kept over turns: it may be out of the table for long, and its pool with it.
         if not route_fits(held[slot].pool, held[slot]):
@@ -481,7 +581,18 @@ cdef Endpoint *route_new(RouteStress *s, const char *uri, uint32_t uri_n, uint64
                                    route_span.make(NULL, 0), route_span.make(NULL, 0), route_span.make(NULL, 0),
                                    route_span.make(NULL, 0)) < 0:
         return NULL
+    e.version = <uint8_t>(text[n - 1] & 3)
     return e
+
+
+# Splits a route over two or three versions, or no more.
+cdef void route_plan_once(RouteStress *s, RouteName *name, uint64_t x) noexcept nogil:
+    cdef Pool *p = route_table.exact(&s.t, name.uri, name.uri_n)
+    cdef Plan *plan = route_plan(s.rollout, 2 + x % 2) if x % 8 else NULL
+    if p != NULL and route_table.set_plan(&s.t, p, plan) < 0:
+        route_dp.add64(&s.wrong, 1)
+    if plan != NULL:
+        route_split.plan_unref(plan)
 
 
 cdef void route_write_once(RouteStress *s, route_rng.Rng *g) noexcept nogil:
@@ -494,6 +605,8 @@ cdef void route_write_once(RouteStress *s, route_rng.Rng *g) noexcept nogil:
     cdef uint64_t number = (x >> 40) % 60000
     # Names of the shapes 3 and 5 share their route with another, whose list would still have what is taken out.
     cdef bint vacates = what == 7 and (x >> 60) == 0 and (x % ROUTE_NAMES) % 6 != 3 and (x % ROUTE_NAMES) % 6 != 5
+    if (x >> 20) % 16 == 0:
+        route_plan_once(s, name, x >> 40)
     if what < 6 and name.n < ROUTE_EACH:
         e = route_new(s, name.uri, name.uri_n, number)
         if e == NULL or route_table.add_endpoint(&s.t, name.uri, name.uri_n, e) < 0:
@@ -548,6 +661,9 @@ def route_stress(uint32_t readers=3, uint64_t rounds=20000, uint64_t seed=1, uin
     cdef uint64_t waiting
     if s == NULL or r == NULL or readers > 16 or route_table.init(&s.t) < 0:
         raise MemoryError
+    s.rollout = route_rollout.create(1, 0)
+    if s.rollout == NULL:
+        raise MemoryError
     for i in range(ROUTE_NAMES):
         shape = i % 6
         host = b"Host-%d.Apps.Test" % i
@@ -579,7 +695,9 @@ def route_stress(uint32_t readers=3, uint64_t rounds=20000, uint64_t seed=1, uin
             pthread_join(r[k].thread, NULL)
         waiting = route_epoch.poll(&s.t.epoch)
         route_table.destroy(&s.t)
-    out = {"lookups": s.lookups, "served": s.served, "wrong": s.wrong, "waiting": waiting, "changes": i}
+    out = {"lookups": s.lookups, "served": s.served, "wrong": s.wrong, "waiting": waiting, "changes": i,
+           "draws": s.rollout.draws}
+    route_rollout.destroy(s.rollout)
     route_free(s)
     route_free(r)
     return out

@@ -46,5 +46,7 @@ cdef enum:
     SHARERS_MAX = 8             # parallel first requests of one client that follow one draw
     SHARE_MS = 2000             # ... and for how long
     UNIT_BITS = 1048576         # bits of a bitmap of units that have failed (a power of two)
+    MIRROR_BODY_MAX = 65536     # bytes of a request's body that is copied to another version
+    MIRRORS_MAX = 64            # copies in flight of a worker
     OUTCOME_RING = 256          # entries of a worker's ring of outcomes (a power of two)
     RETIRED_MAX = 1048576       # table objects waiting for a worker that does not move: publishing pauses (24 MiB of notes)

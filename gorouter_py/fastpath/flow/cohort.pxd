@@ -277,6 +277,25 @@ cdef inline void decide(const Asker *a, Split *s, Cohort *d) noexcept nogil:
         draw(a, p, d)
     d.version = split.version_of(p, d.slot)
 
+# ---- what the app is told ------------------------------------------------------------------------------------------
+
+# "X-Gr-Version: name" of the endpoint's version, where the app is to know; a received one goes.
+cdef inline char *version_line(Exchange *x, char *at) noexcept nogil:
+    cdef Split *s = split.of(x.ep.pool)
+    cdef Head *h = &x.req
+    cdef u8 version = dp.load8(&x.ep.version)
+    cdef u32 i
+    if s == NULL or not s.plan.propagate:
+        return at
+    for i in range(h.nfields):
+        if h.fields[i].name_len == 12 and span.ieq(heads.name(h, &h.fields[i]), b"x-gr-version", 12):
+            h.fields[i].drop = 1
+    if version >= s.n:
+        return at
+    at = fmt.text(at, b"X-Gr-Version: ")
+    at = fmt.span(at, s.plan.names[version])
+    return fmt.text(at, b"\r\n")
+
 # ---- the cookie ----------------------------------------------------------------------------------------------------
 
 # May a cache that serves many keep this answer? Then no client's cookie may be in it.

@@ -15,7 +15,7 @@ from gorouter_py.fastpath.net cimport tap, timers
 from gorouter_py.fastpath.route cimport balance, endpoint
 from gorouter_py.fastpath.route.endpoint cimport Endpoint
 from gorouter_py.fastpath.flow cimport (
-    answer, choice, envelope, fault, forward, logline, mapping, outcome, remap, report, series, trace
+    answer, choice, envelope, fault, forward, logline, mapping, mirror, outcome, remap, report, series, trace
 )
 from gorouter_py.fastpath.flow.stream cimport HeadOut, Stream
 from gorouter_py.fastpath.flow.state cimport *
@@ -55,6 +55,7 @@ cdef inline void destroy(Exchange *x) noexcept nogil:
     buf.release(&w.slabs, x.trace)
     buf.release(&w.slabs, x.way_in)
     buf.release(&w.slabs, x.way_out)
+    buf.release(&w.slabs, x.copied)
     if x.ep != NULL:
         endpoint.unref(x.ep)
     outcome.let_go(x)
@@ -233,8 +234,12 @@ cdef inline void attempt(Exchange *x, int care) noexcept nogil:
     x.up.events = &w.exchange_events
     forward.request(w, x, &out, ends_upstream(x))
     x.up.ops.send_head(x.up, &out)
+    if x.rollout != NULL and x.attempts == 1:
+        mirror.consider(x)
     if x.flags & X_REQ_DONE:
         x.up.ops.send_end(x.up, span.make(NULL, 0))
+        if x.cohort.marks & M_MIRROR:
+            mirror.send(x)
     elif x.up.ready:
         on_ready(x, x.up)
 
@@ -322,6 +327,8 @@ cdef inline void on_body(void *owner, Stream *s, const char *p, u64 n) noexcept 
     if s == x.down:
         x.req_bytes += n
         x.flags |= X_BODY_SEEN
+        if x.cohort.marks & M_MIRROR:
+            mirror.keep(x, p, n)
         to = x.up
     else:
         x.resp_bytes += n
@@ -339,6 +346,8 @@ cdef inline void on_end(void *owner, Stream *s, Span trailers) noexcept nogil:
         x.flags |= X_REQ_DONE
         if x.up != NULL:
             x.up.ops.send_end(x.up, trailers)
+        if x.cohort.marks & M_MIRROR:
+            mirror.send(x)
         return
     x.flags |= X_RESP_DONE
     x.down.ops.send_end(x.down, trailers)

@@ -155,6 +155,8 @@ cdef inline void request(Worker *w, Exchange *x, HeadOut *out, bint close) noexc
         at = fmt.dec(at, x.wall_ns // 1000000)
         at = fmt.put(at, b"\r\n", 2)
     at = line(at, b"X-Vcap-Request-Id: ", 19, span.make(x.request_id, fmt.UUID_LEN))
+    if x.rollout != NULL:
+        at = cohort.version_line(x, at)
     if x.trace != NULL:
         at = fmt.put(at, x.trace.data, x.trace.wpos)
     out.extra = span.make(lines, <u32>(at - lines))

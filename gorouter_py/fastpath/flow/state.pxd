@@ -203,6 +203,7 @@ cdef enum ConnKind:
     K_UP
     K_LISTEN
     TIMER_EXCHANGE          # not a connection: the kind of an exchange's timer
+    TIMER_MIRROR            # ... and of a mirror's
 
 # Legal moves are in flow/conn.set_state.
 cdef enum ConnState:
@@ -315,6 +316,7 @@ cdef enum CohortMark:
     M_STAY = 32             # ... or, without a token of the budget, to none but its own
     M_FAILOVER = 64         # nothing fit was in its version
     M_PROBE = 128           # the first attempt tries a version that has failed
+    M_MIRROR = 256          # a copy goes to another version
 
 # The version of a request and why.
 cdef struct Cohort:
@@ -327,7 +329,7 @@ cdef struct Cohort:
     u8 version              # chosen
     u8 reason
     u8 rule                 # WHY_RULE: its index
-    u8 marks
+    u16 marks
 
 cdef struct Exchange:
     Worker *w
@@ -359,6 +361,7 @@ cdef struct Exchange:
     Buf *way_out            # ... and lines of its answer as the client is to see them
     Span asked              # ... and the authority that the client used
     u32 series
+    Buf *copied             # the body so far, of a request that is mirrored
     Rollout *rollout        # of the route; counted in the worker's tally. NULL = none
     Cohort cohort
     u8 booked               # the version whose endpoint got the first attempt: what becomes of the request is its doing
@@ -370,6 +373,19 @@ cdef struct Exchange:
     char local[55]          # our "ip:port" towards the endpoint, where the log wants it
     u8 malformed_n
     char malformed[119]     # the wrong part of an endpoint's status line, cut
+
+# A copy of a request on its way to another version.
+cdef struct Mirror:
+    Worker *w
+    Mirror *next            # of the worker's
+    Mirror *prev
+    Stream *up
+    Endpoint *ep            # holds a reference
+    Rollout *rollout        # counted in the worker's tally
+    Buf *body               # until it is sent
+    Timer timer
+    u16 status
+    u8 version
 
 # How careful open_up is with a kept connection.
 cdef enum Care:
@@ -440,5 +456,8 @@ cdef struct Worker:
     StreamOps up_ops
     StreamEvents exchange_events
     StreamEvents tunnel_events
+    StreamEvents mirror_events
+    Mirror *mirrors         # copies in flight
+    u32 n_mirrors
     void (*begin)(Worker *w, Stream *down, Head *h) noexcept nogil
     Stream *(*open_up)(Worker *w, Endpoint *ep, u32 method, int care, int *fault) noexcept nogil

@@ -11,16 +11,18 @@ from gorouter_py.fastpath.net cimport pool, sock, tally, tap, timers
 from gorouter_py.fastpath.net.timers cimport Timer
 from gorouter_py.fastpath.route cimport endpoint, epoch
 from gorouter_py.fastpath.route.endpoint cimport Endpoint
-from gorouter_py.fastpath.flow cimport conn, exchange, fault, h1down, h1up, h1write, mapping, remap, tunnel
+from gorouter_py.fastpath.flow cimport conn, exchange, fault, h1down, h1up, h1write, mapping, mirror, remap, tunnel
 from gorouter_py.fastpath.flow.mapping cimport Mapping
 from gorouter_py.fastpath.flow.state cimport *
 
 cdef extern from * nogil:
     """
     #define DP_CONN_OF_TIMER(t) DP_CONTAINER(t, struct __pyx_t_11gorouter_py_8fastpath_4flow_5state_Conn, timer)
+    #define DP_MIRROR_OF_TIMER(t) DP_CONTAINER(t, struct __pyx_t_11gorouter_py_8fastpath_4flow_5state_Mirror, timer)
     #define DP_EXCHANGE_OF_TIMER(t) DP_CONTAINER(t, struct __pyx_t_11gorouter_py_8fastpath_4flow_5state_Exchange, timer)
     """
     Conn *conn_of_timer "DP_CONN_OF_TIMER"(Timer *t) noexcept
+    Mirror *mirror_of_timer "DP_MIRROR_OF_TIMER"(Timer *t) noexcept
     Exchange *exchange_of_timer "DP_EXCHANGE_OF_TIMER"(Timer *t) noexcept
 
 cdef enum:
@@ -51,6 +53,12 @@ cdef inline void join_parts(Worker *w) noexcept nogil:
     w.tunnel_events.on_body = tunnel.on_body
     w.tunnel_events.on_end = tunnel.on_end
     w.tunnel_events.on_fail = tunnel.on_fail
+    w.mirror_events.on_ready = mirror.on_ready
+    w.mirror_events.on_head = mirror.on_head
+    w.mirror_events.on_body = mirror.on_body
+    w.mirror_events.on_end = mirror.on_end
+    w.mirror_events.on_drain = mirror.on_drain
+    w.mirror_events.on_fail = mirror.on_fail
     w.begin = exchange.begin
     w.open_up = h1up.open_up
 
@@ -371,6 +379,9 @@ cdef inline void on_timer(void *ctx, Timer *t) noexcept nogil:
     if t.kind == TIMER_EXCHANGE:
         exchange.on_timer(exchange_of_timer(t))
         return
+    if t.kind == TIMER_MIRROR:
+        mirror.on_timer(mirror_of_timer(t))
+        return
     c = conn_of_timer(t)
     if t.kind == K_DOWN:
         h1down.on_timer(c)
@@ -387,6 +398,8 @@ cdef inline void cut_all(Worker *w) noexcept nogil:
         if w.downs.s.owner != NULL:
             exchange.client_failed(<Exchange *>w.downs.s.owner, fault.STOPPING)
         conn.kill(w.downs, True)
+    while w.mirrors != NULL:
+        mirror.end(w.mirrors, False)
     while w.ups != NULL:
         conn.kill(w.ups, False)
     while w.todo_first != NULL:

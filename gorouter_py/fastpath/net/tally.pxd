@@ -35,6 +35,7 @@ cdef struct Lane:
     u64 excluded            # failures that are no evidence
     u64 mirrored
     u64 mirror_failures
+    u64 mirror_skipped      # too large, too many, or nobody there
     u8 registers[REGISTERS]
 
 cdef struct Tally:

@@ -37,7 +37,8 @@ cdef struct Rollout:
     u32 lost                # writer only: no reader can come by it any more
     char pad0[48]
     u64 draws               # atomic
-    char pad1[56]
+    u64 copies              # atomic: requests asked whether they are to be mirrored
+    char pad1[48]
     u64 slow_ns             # atomic: above this an answer is slow; 0 = never
     u64 warmup_ms           # atomic: an endpoint is not slow within this time of its registration
     u32 address_cap         # atomic: first failures that count per client address; 0 = no bound
@@ -94,6 +95,10 @@ cdef inline u16 nth_draw(const Rollout *r, u64 n) noexcept nogil:
 
 cdef inline u16 draw(Rollout *r) noexcept nogil:
     return nth_draw(r, dp.add64(&r.draws, 1))
+
+# Is this one of the requests that are mirrored? share: of 65536.
+cdef inline bint draws_copy(Rollout *r, u32 share) noexcept nogil:
+    return <u16>(dp.add64(&r.copies, 1) * WEYL) < share
 
 # A new coordinate: the draw on top, random bits below; never 0.
 cdef inline u64 new_id(Rollout *r, u64 random) noexcept nogil:
