@@ -28,6 +28,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--app", default="hello", help="application id")
     parser.add_argument("--instance-id", default="", help="default: a new one")
     parser.add_argument("--index", default="0", help="number of the instance")
+    parser.add_argument("--version", default="", help="of the app: what canary rollouts tell instances apart by")
     parser.add_argument("--interval", type=float, default=20.0, metavar="SECONDS")
     return parser.parse_args()
 
@@ -35,6 +36,7 @@ def arguments() -> argparse.Namespace:
 def message(options: argparse.Namespace) -> dict[str, Any]:
     """The body of router.register; router.unregister carries the same."""
     host, _, port = options.address.rpartition(":")
+    version = {"options": {"version": options.version}} if options.version else {}
     return {
         "uris": options.uri,
         "host": host.strip("[]"),
@@ -44,6 +46,7 @@ def message(options: argparse.Namespace) -> dict[str, Any]:
         "private_instance_index": str(options.index),
         "stale_threshold_in_seconds": 120,
         "tags": {"component": "examples/register"},
+        **version,
     }
 
 
@@ -59,11 +62,16 @@ async def accepts(address: str) -> bool:
 
 
 async def run(options: argparse.Namespace) -> None:
-    body = json.dumps(message(options)).encode()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    await keep_registered(options, stop)
+
+
+async def keep_registered(options: argparse.Namespace, stop: asyncio.Event) -> None:
+    """Registers the instance as soon as it listens, and until `stop` is set."""
+    body = json.dumps(message(options)).encode()
 
     async def complain(error: Exception) -> None:
         print(f"nats: {error!r}", file=sys.stderr, flush=True)

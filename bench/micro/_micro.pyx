@@ -10,9 +10,10 @@ from gorouter_py.fastpath.base.types cimport Span, i64, u32, u64, u8
 from gorouter_py.fastpath.base cimport dp, fmt, limits, rng, span
 from gorouter_py.fastpath.http cimport h1, heads
 from gorouter_py.fastpath.http.heads cimport Field, Head
-from gorouter_py.fastpath.route cimport endpoint, epoch, table
+from gorouter_py.fastpath.route cimport balance, endpoint, epoch, rollout, split, table
 from gorouter_py.fastpath.route.endpoint cimport Endpoint, Pool
-from gorouter_py.fastpath.flow cimport forward, h1write, logline, worker
+from gorouter_py.fastpath.route.split cimport Plan, Split
+from gorouter_py.fastpath.flow cimport choice, cohort, forward, h1write, logline, outcome, worker
 from gorouter_py.fastpath.flow.stream cimport HeadOut, Stream
 from gorouter_py.fastpath.flow.state cimport Conn, Exchange, Shared, Worker
 
@@ -105,7 +106,7 @@ cdef class Routes:
         cdef int rc
         for uri in uris:
             rc = endpoint.endpoint_new(self.t.cells, &e, <const u8 *>b"\x02\x00", 2, view(b"10.0.0.1:8080"), view(b"app"),
-                                       view(b"instance"), view(b"0"), view(b""))
+                                       view(b"instance"), view(b"0"), view(b""), view(b""))
             if rc == 0:
                 rc = table.add_endpoint(self.t, <bytes>uri, len(uri), e)
                 if rc < 0:
@@ -192,7 +193,7 @@ cdef class Forwarding:
     cdef add_endpoint(self):
         cdef int rc = endpoint.endpoint_new(
             self.shared.table.cells, &self.e, <const u8 *>b"\x02\x00", 2, view(b"10.0.16.7:61001"),
-            view(b"11111111-2222-3333-4444-555555555555"), view(b"66666666-7777-8888-9999-aaaaaaaaaaaa"), view(b"3"), view(b""))
+            view(b"11111111-2222-3333-4444-555555555555"), view(b"66666666-7777-8888-9999-aaaaaaaaaaaa"), view(b"3"), view(b""), view(b""))
         if rc == 0:
             endpoint.ref(self.e)
             rc = table.add_endpoint(&self.shared.table, b"app.example.com", 15, self.e)
@@ -255,3 +256,86 @@ cdef class Forwarding:
                 logline.emit(self.w, self.x, 120000)
         size = self.w.log.head
         return self.w.log.data[:size]
+
+
+cdef class Splitting(Forwarding):
+    """A request to a route of two versions: what its rollout adds, and the choice of an endpoint without one."""
+
+    cdef rollout.Rollout *state
+    cdef Split *parts
+    cdef Plan *plan
+
+    def __cinit__(self, bytes request, bytes response):
+        self.state = rollout.create(1, 0)
+        self.plan = <Plan *>calloc(1, sizeof(Plan))
+        if self.state == NULL or self.plan == NULL:
+            raise MemoryError
+        self.plan.refs = 1
+        self.plan.state = self.state
+        self.plan.n_versions = 2
+        self.plan.salt = 4711
+        self.plan.retry_on_stable = True
+        self.plan.n_intervals = 2
+        self.plan.ends[0], self.plan.owners[0] = 62259, 0
+        self.plan.ends[1], self.plan.owners[1] = 65536, 1
+        dp.store8(&self.e.version, 0)
+        self.parts = split.split_new(self.plan, <endpoint.EndpointArray *>dp.loadp_acq(<void **>&self.e.pool.array))
+        if self.parts == NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        if self.parts != NULL:
+            split.split_free(self.parts)    # and with it the plan
+        if self.state != NULL:
+            rollout.destroy(self.state)
+
+    def plain(self, u32 n):
+        """Chooses an endpoint n times as without a rollout; returns how often there was one."""
+        cdef balance.Rules rules
+        cdef Endpoint *e
+        cdef u32 i
+        cdef u32 found = 0
+        cdef bint full = False
+        memset(&rules, 0, sizeof(rules))
+        with nogil:
+            for i in range(n):
+                memset(&self.x.pick, 0, sizeof(balance.Pick))
+                e = balance.choose(self.e.pool, &self.x.pick, self.w.now_ms, &rules, &full)
+                if e != NULL:
+                    found += 1
+                    endpoint.unref(e)
+        return found
+
+    def decide(self, u32 n):
+        """Reads the coordinate and takes the version n times; returns the last one's (version, coordinate)."""
+        cdef cohort.Asker a
+        cdef u32 i
+        memset(&a, 0, sizeof(a))
+        a.h = &self.x.req
+        a.cfg = &self.shared.cfg
+        a.peer = span.make(self.x.down.peer, self.x.down.ip_len)
+        with nogil:
+            for i in range(n):
+                cohort.decide(&a, self.parts, &self.x.cohort)
+        return self.x.cohort.version, self.x.cohort.u
+
+    def whole(self, u32 n):
+        """All of it n times: enter the rollout, choose in the version, book the outcome, leave; as plain()."""
+        cdef balance.Rules rules
+        cdef Endpoint *e
+        cdef u32 i
+        cdef u32 found = 0
+        cdef bint full = False
+        memset(&rules, 0, sizeof(rules))
+        self.x.head_ns = self.x.began_ns + 100000
+        with nogil:
+            for i in range(n):
+                memset(&self.x.pick, 0, sizeof(balance.Pick))
+                if choice.enter(self.x, self.parts, False):
+                    e = choice.choose_version(self.x, self.e.pool, self.parts, &rules, &full)
+                    if e != NULL:
+                        found += 1
+                        endpoint.unref(e)
+                    outcome.book(self.x, self.x.head_ns)
+                    outcome.let_go(self.x)
+        return found

@@ -1,87 +1,72 @@
-"""A small ASGI app with a login, as many apps have one: it knows its own host alone, and nothing of X-Forwarded-*.
+"""One instance of a shop. It registers itself over NATS, with its version, until it is told to end.
 
-    uvicorn examples.shop.app:app --port 9001
+    python -m examples.shop.app --version v1 --port 9001
+    python -m examples.shop.app --version v2 --port 9002 --broken 30
 
-It redirects to absolute addresses of its own host and sets a cookie for its whole domain; sessions are in its memory,
-so a session works at the instance where it began. Behind a mapped port (docs/port-mapping.md) all of that is turned
-for a client that only knows address and port. Pages: / and /login for people, /account for those who are logged in,
-/logout. SHOP_NAME in the environment is the name of the shop.
+Pages: / and /cart, both say which version answered, in the text and in X-Version. --broken: so many percent of the
+requests for /cart end in 500. --slow: milliseconds that each answer takes.
 """
 
-import html
-import os
-import secrets
+import argparse
+import asyncio
+import random
+import signal
+import sys
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-NAME = os.environ.get("SHOP_NAME", "shop")
-COOKIE = "JSESSIONID"
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{name}</title>
-<h1 id="shop">{name}</h1>
-{content}</html>
-"""
-FORM = """<form id="login" method="post" action="/login">
-<input name="user" id="user" value="ann"> <button id="send">Log in</button></form>
-"""
-ACCOUNT = """<p>You are <b id="user">{user}</b>. This is page <b id="visits">{visits}</b> of your visit.</p>
-<p><a href="/account">Reload</a> <a href="/logout">Log out</a></p>
-"""
-sessions: dict[str, list[str]] = {}  # token -> the user, and a page for each visit
+from examples import register
 
 
-def page(content: str) -> Response:
-    return HTMLResponse(PAGE.format(name=html.escape(NAME), content=content))
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--version", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--uri", action="append", help="default: shop.localhost")
+    parser.add_argument("--nats", action="append", metavar="URL", help="default: nats://127.0.0.1:4222")
+    parser.add_argument("--broken", type=float, default=0.0, metavar="PERCENT")
+    parser.add_argument("--slow", type=float, default=0.0, metavar="MS")
+    return parser.parse_args()
 
 
-def own(request: Request, path: str) -> str:
-    """An absolute address of this app, as it believes to be reached."""
-    return f"http://{request.headers['host']}{path}"
+def shop(options: argparse.Namespace) -> Starlette:
+    """The app of one version."""
+    chance = random.Random(options.version)
+
+    async def page(request: Request) -> Response:
+        await asyncio.sleep(options.slow / 1000)
+        headers = {"X-Version": options.version, "Cache-Control": "no-store"}
+        if request.url.path == "/cart" and chance.random() * 100 < options.broken:
+            return PlainTextResponse(f"the cart of {options.version} is broken\n", 500, headers)
+        return PlainTextResponse(f"shop {options.version}: {request.url.path}\n", headers=headers)
+
+    return Starlette(routes=[Route("/", page), Route("/cart", page)])
 
 
-def domain(request: Request) -> str:
-    """The domain that its apps share: the host without the first label."""
-    return "." + request.headers["host"].partition(":")[0].partition(".")[2]
+async def run(options: argparse.Namespace) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    config = uvicorn.Config(shop(options), port=options.port, log_level="warning", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    registered = argparse.Namespace(
+        uri=options.uri or ["shop.localhost"], address=f"127.0.0.1:{options.port}", app="shop", instance_id="",
+        index="0", version=options.version, nats=options.nats, interval=20.0,
+    )  # fmt: skip
+    serving = loop.create_task(server.serve())
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    if serving.done():
+        sys.exit(1)  # uvicorn has said why
+    for number in (signal.SIGINT, signal.SIGTERM):  # after uvicorn set its own: first unregister, then stop to serve
+        loop.add_signal_handler(number, stop.set)
+    await register.keep_registered(registered, stop)
+    server.should_exit = True
+    await serving
 
 
-async def index(request: Request) -> Response:
-    return RedirectResponse(own(request, "/account"), 302)
-
-
-async def account(request: Request) -> Response:
-    session = sessions.get(request.cookies.get(COOKIE, ""))
-    if session is None:
-        return RedirectResponse(own(request, "/login"), 302)
-    session.append(request.url.path)
-    return page(ACCOUNT.format(user=html.escape(session[0]), visits=len(session) - 1))
-
-
-async def login(request: Request) -> Response:
-    if request.method == "GET":
-        return page(FORM)
-    fields = dict(pair.partition("=")[::2] for pair in (await request.body()).decode().split("&"))
-    token = secrets.token_hex(16)
-    sessions[token] = [fields.get("user", "somebody")]
-    response = RedirectResponse(own(request, "/account"), 302)
-    response.set_cookie(COOKIE, token, path="/", domain=domain(request), httponly=True)
-    return response
-
-
-async def logout(request: Request) -> Response:
-    sessions.pop(request.cookies.get(COOKIE, ""), None)
-    response = RedirectResponse(own(request, "/login"), 302)
-    response.delete_cookie(COOKIE, path="/", domain=domain(request))
-    return response
-
-
-app = Starlette(
-    routes=[
-        Route("/", index),
-        Route("/account", account),
-        Route("/login", login, methods=["GET", "POST"]),
-        Route("/logout", logout),
-    ]
-)
+if __name__ == "__main__":
+    asyncio.run(run(arguments()))

@@ -277,6 +277,8 @@ def _spec(file: Any, given: dict[str, Any]) -> dict[str, Any]:
         cohort["mode"] = "identity"
     _merge(body, "cohort", cohort)
     abort_if: dict[str, Any] = {"alpha": given["alpha"]}
+    if any(condition.keys() - {"slo"} for condition in given["conditions"]):
+        abort_if |= {"errors": False, "latency": False}  # what is compared is what was named
     for condition in given["conditions"]:
         slo = {**abort_if.get("slo", {}), **condition.get("slo", {})}
         abort_if |= {**condition, "slo": slo} if slo else condition

@@ -46,6 +46,11 @@ def moment(at: object) -> str:
     return time.strftime("%m-%d %H:%M:%S", time.localtime(at)) if isinstance(at, int | float) else str(at or "-")
 
 
+def log_e_of(verdict: dict[str, Any]) -> tuple[float, float]:
+    """log E, which is 0 rather than -0.0, and its limit."""
+    return round(float(verdict.get("log_e") or 0.0), 2) + 0.0, float(verdict.get("limit") or 0.0)
+
+
 def bar(value: float, limit: float, width: int = BAR_WIDTH) -> str:
     """Evidence from 0 to its limit: "[#####.....]"."""
     filled = round(width * min(1.0, max(0.0, value / limit))) if limit > 0 else 0
@@ -57,6 +62,7 @@ def overview(rollouts: Sequence[Rollout]) -> list[str]:
     rows = [("ROUTE", "STATE", "FROM", "TO", "WEIGHT", "STEP", "EVIDENCE", "VERDICT")]
     for each in rollouts:
         verdict = each.get("verdict") or {}
+        log_e, limit = log_e_of(verdict)
         rows.append(
             (
                 str(each.get("route")),
@@ -65,7 +71,7 @@ def overview(rollouts: Sequence[Rollout]) -> list[str]:
                 str(each.get("canary")),
                 percent(each.get("weight")),
                 _step(each),
-                f"{verdict.get('log_e', 0.0):.1f}/{verdict.get('limit', 0.0):.1f}",
+                f"{log_e:.1f}/{limit:.1f}",
                 str(verdict.get("state", "-")),
             )
         )
@@ -89,9 +95,8 @@ def headline(rollout: Rollout) -> str:
         parts.append(f"paused by {rollout['paused_by']}")
     elif rollout.get("next_step_in_s") is not None:
         parts.append(f"next step in {rollout['next_step_in_s']:.0f}s")
-    parts.append(
-        f"{verdict.get('state', 'no verdict')} {verdict.get('log_e', 0.0):.1f}/{verdict.get('limit', 0.0):.1f}"
-    )
+    log_e, limit = log_e_of(verdict)
+    parts.append(f"{verdict.get('state', 'no verdict')} {log_e:.1f}/{limit:.1f}")
     return "; ".join(parts)
 
 
@@ -122,7 +127,7 @@ def versions(rollout: Rollout) -> list[str]:
 def status(rollout: Rollout) -> list[str]:
     """Everything about a rollout that fits a terminal."""
     verdict = rollout.get("verdict") or {}
-    log_e, limit = float(verdict.get("log_e") or 0.0), float(verdict.get("limit") or 0.0)
+    log_e, limit = log_e_of(verdict)
     lines = [headline(rollout)]
     steps = rollout.get("steps") or []
     if steps:
@@ -135,7 +140,7 @@ def status(rollout: Rollout) -> list[str]:
         lines.append(f"          {verdict['reason']}")
     for name, metric in (verdict.get("metrics") or {}).items():
         counts = f"first failures: canary {metric.get('canary', 0)}, stable {metric.get('stable', 0)}"
-        lines.append(f"          {name}: {metric.get('log_e', 0.0):.1f} ({counts})")
+        lines.append(f"          {name}: {log_e_of(metric)[0]:.1f} ({counts})")
     if history := rollout.get("history"):
         lines += ["", "history", *_history(history)]
     return lines
@@ -152,7 +157,7 @@ def _history(history: Sequence[dict[str, Any]]) -> list[str]:
 def why(answer: dict[str, Any]) -> list[str]:
     """The verdict, and beside it the failing requests that led to it, newest last."""
     verdict = answer.get("verdict") or {}
-    log_e, limit = float(verdict.get("log_e") or 0.0), float(verdict.get("limit") or 0.0)
+    log_e, limit = log_e_of(verdict)
     lines = [
         f"{answer.get('route')}: {answer.get('state')}, verdict {verdict.get('state', '-')}",
         f"evidence {bar(log_e, limit)} {log_e:.1f} of {limit:.1f}",

@@ -18,6 +18,7 @@ const time = (ms) => (!isNumber(ms) ? "–" : ms >= 1000 ? `${(ms / 1000).toPrec
 const moment = (at) => (isNumber(at) ? new Date(at * 1000).toLocaleString() : at || "–");
 const errors = (version) =>
   version.requests ? `${number(version.failures)} (${Number(((100 * version.failures) / version.requests).toPrecision(2))}%)` : number(version.failures);
+const evidenceText = (value) => (Math.abs(value) < 0.05 ? "0.0" : value.toFixed(1)); // never "-0.0"
 const role = (version) => (["stable", "canary"].includes(version.role) ? version.role : "extra");
 
 // A table from titles and rows of cells; a cell is text, {number} flush right, {text} that may wrap, or an element.
@@ -54,7 +55,7 @@ export function showList(rollouts) {
   byId("rollouts").hidden = rollouts.length === 0;
   const rows = rollouts.map((rollout) => {
     const verdict = rollout.verdict ?? {};
-    const evidence = isNumber(verdict.log_e) ? `${verdict.log_e.toFixed(1)} of ${(verdict.limit ?? 0).toFixed(1)}` : "–";
+    const evidence = isNumber(verdict.log_e) ? `${evidenceText(verdict.log_e)} of ${(verdict.limit ?? 0).toFixed(1)}` : "–";
     const link = element("a", rollout.route, { href: `#${encodeURIComponent(rollout.route)}` });
     return [link, rollout.state, `${rollout.stable} → ${rollout.canary}`, { number: percent(rollout.weight) }, verdict.state ?? "–", { number: evidence }];
   });
@@ -103,14 +104,14 @@ function showEvidence(verdict) {
   const meter = byId("evidence");
   meter.setAttribute("aria-valuemax", limit.toFixed(2));
   meter.setAttribute("aria-valuenow", Math.min(limit, Math.max(0, value)).toFixed(2));
-  meter.setAttribute("aria-valuetext", `${value.toFixed(1)} of ${limit.toFixed(1)}: ${verdict.state}`);
+  meter.setAttribute("aria-valuetext", `${evidenceText(value)} of ${limit.toFixed(1)}: ${verdict.state}`);
   meter.dataset.state = verdict.state ?? "";
   meter.firstElementChild.style.width = `${limit > 0 ? Math.min(100, Math.max(0, (100 * value) / limit)) : 0}%`;
-  setText("verdict", `${verdict.state ?? "no verdict"}, ${value.toFixed(1)} of ${limit.toFixed(1)}. ${verdict.reason ?? ""}`);
+  setText("verdict", `${verdict.state ?? "no verdict"}, ${evidenceText(value)} of ${limit.toFixed(1)}. ${verdict.reason ?? ""}`);
   const metrics = Object.entries(verdict.metrics ?? {}).map(([name, metric]) => {
     const made = element("div");
     const counts = `first failures: canary ${number(metric.canary)}, stable ${number(metric.stable)}`;
-    made.append(element("dt", name), element("dd", `${(metric.log_e ?? 0).toFixed(1)}; ${counts}`));
+    made.append(element("dt", name), element("dd", `${evidenceText(metric.log_e ?? 0)}; ${counts}`));
     return made;
   });
   byId("metrics").replaceChildren(...metrics);

@@ -109,7 +109,7 @@ def test_start_says_all_of_it(api: Api, tmp_path: Path) -> None:
     assert body == {
         "to": "v2", "from": "v1", "by": "tag:stage", "steps": ["1%", "5.5%", "100%"], "hold": "1h",
         "pause_at": ["5.5%"], "max_hold": "2h", "on_undecided": "pause", "sticky": "keep",
-        "abort_if": {"alpha": 0.05, "errors": True, "latency": "p99", "client_errors": True,
+        "abort_if": {"alpha": 0.05, "errors": False, "latency": "p99", "client_errors": True,
                      "slo": {"error_rate": "1%", "p99": "500ms"}},
         "cohort": {"mode": "identity", "identity": "header:x-tenant", "sign": "hmac", "new_sessions_only": True,
                    "salt": "keep"},
@@ -132,6 +132,10 @@ def test_start_leaves_defaults_to_the_router(api: Api) -> None:
     assert api.seen == [("PUT", "/v1/rollouts/shop.test", {"to": "v2", "who": "kim", "why": ""})]
     assert canary(api, "start", "shop.test", "--to", "v2", "--abort-if", "never").exit_code == 0
     assert api.seen[-1][2]["abort_if"] == {"errors": False, "latency": False}
+    assert canary(api, "start", "shop.test", "--to", "v2", "--abort-if", "errors>stable").exit_code == 0
+    assert api.seen[-1][2]["abort_if"] == {"errors": True, "latency": False}
+    assert canary(api, "start", "shop.test", "--to", "v2", "--abort-if", "errors>2%").exit_code == 0
+    assert api.seen[-1][2]["abort_if"] == {"slo": {"error_rate": "2%"}}
 
 
 @pytest.mark.parametrize(
@@ -216,6 +220,7 @@ def test_status_of_several(api: Api) -> None:
     lines = [line.split() for line in canary(api, "status").stdout.splitlines()]
     assert lines[0][0] == "ROUTE" and lines[2][:2] == ["a.test", "idle"]
     assert lines[1] == ["shop.test/eu", "ramping", "v1", "v2", "5%", "2/4", "2.6/4.6", "undecided"]
+    assert canary_view.headline({"verdict": {"log_e": -5e-17, "limit": 4.6}}).endswith(" 0.0/4.6")
     api.answers["rollouts"] = {"rollouts": []}
     assert canary(api, "status").stderr == "no rollouts\n"
 
