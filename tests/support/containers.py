@@ -24,7 +24,7 @@ from gorouter_py.component import Logger, Sink
 from warden.engine import kernel, rootfs
 from warden.engine.api import BindMount, Settings, Spec
 from warden.engine.disk import loop_devices
-from warden.engine.network import netlink
+from warden.engine.network import index_of, netlink
 from warden.engine.runc import RuncEngine, tag
 
 DEADLINE_S = 30.0
@@ -255,13 +255,12 @@ class Outside:
         return subprocess.Popen(self.command(script), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def close(self) -> None:
+        with netlink() as links:  # before the namespace goes, and the link with it, at a time of the kernel's choice
+            links.link("del", index=index_of(links, self.link))
         self._process.kill()
         self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
-        with netlink() as links:
-            for index in links.link_lookup(ifname=self.link):
-                links.link("del", index=index)
 
 
 def end(process: subprocess.Popen[str]) -> None:
