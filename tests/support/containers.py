@@ -188,9 +188,10 @@ class Host:
             name = tag(self.settings)
             tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
             assert name not in tables
-            assert not [mount for mount in kernel.mounts() if mount.target.is_relative_to(self.settings.depot)]
+            depot = os.path.realpath(self.settings.depot)
+            assert not [mount for mount in kernel.mounts() if mount.target.is_relative_to(depot)]
             assert not list(Path("/sys/fs/cgroup").glob(f"**/{name}"))
-            assert not loop_devices(self.settings.depot / ".engine" / "disk.img")
+            assert not loop_devices(Path(depot, ".engine", "disk.img"))
             assert not (self.settings.depot / ".engine").exists()
         finally:
             self.loop.close()

@@ -58,7 +58,7 @@ class RuncEngine:
     def __init__(self, settings: Settings, log: Logger) -> None:
         self._settings = settings
         self._log = log
-        self._base = settings.depot / ".engine"
+        self._base = Path(os.path.realpath(settings.depot)) / ".engine"  # as the mount table names it
         self._state = self._base / "runc"
         self._tag = tag(settings)
         group = int(hashlib.sha256(self._tag.encode()).hexdigest()[:8], 16) >> 1 | 1 << 16
@@ -82,8 +82,8 @@ class RuncEngine:
         self._init = Path(shutil.which(INIT) or "")
         try:
             self._groups = cgroup.find(self._tag)
-            await asyncio.to_thread(self._make_base)
             await asyncio.to_thread(self._network.check, self._settings.pool_network)
+            await asyncio.to_thread(self._make_base)
             await self._firewall.setup()
             await asyncio.to_thread(self._forwarding.acquire)
         except OSError as error:
@@ -99,8 +99,12 @@ class RuncEngine:
     async def teardown(self) -> None:
         for container_id in list(self._watches):
             self._unwatch(container_id)
-        await self._firewall.teardown()
-        failures = await kernel.attempt(
+        failures: list[Exception] = []
+        try:
+            await self._firewall.teardown()
+        except EngineError as error:
+            failures.append(error)
+        failures += await kernel.attempt(
             self._forwarding.release,
             self._cgroups.remove_parent,
             self._layers.teardown,
@@ -156,7 +160,8 @@ class RuncEngine:
     def _write_config(self, spec: Spec, namespace: str) -> None:
         binds = (*rootfs.binds(spec.rootfs), *spec.bind_mounts)
         groups = f"/{self._tag}/{spec.container_id}"
-        config = bundle.config(spec, self._settings, rootfs.merged(spec), binds, self._init, namespace, groups)
+        root = Path(os.path.realpath(rootfs.merged(spec)))  # runc takes no path with a link in it
+        config = bundle.config(spec, self._settings, root, binds, self._init, namespace, groups)
         (spec.path / "config.json").write_text(json.dumps(config))
 
     def _runc(self, spec: Spec, *command: str) -> list[str]:

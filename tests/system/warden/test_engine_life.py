@@ -341,12 +341,26 @@ def test_two_servers_on_one_machine(host: Host, tmp_path: Path) -> None:
             assert one.says("echo alive") == "alive"
 
 
+def test_a_depot_behind_a_link(tmp_path: Path) -> None:
+    """The mount table knows the real name; a second setup mounts nothing twice."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with running(tmp_path / "link") as host, host.box() as box:
+        before = [mount.target for mount in kernel.mounts()]
+        host.engine = host.new_engine()
+        host.do(host.engine.setup())
+        assert [mount.target for mount in kernel.mounts()] == before
+        assert box.id in host.do(host.engine.leftovers())
+        assert box.says("echo here") == "here"
+
+
 def test_a_pool_that_is_somebody_elses_is_refused(host: Host, tmp_path: Path) -> None:
     with host.box():
         other = Host(tmp_path, pool_network=host.settings.pool_network)
         with pytest.raises(EngineError, match=r"overlaps .* of w-.*; choose another one"):
             other.do(other.engine.setup())
-        other.close()
+        assert not (other.settings.depot / ".engine").exists(), "nothing was begun"
+        other.loop.close()
 
 
 def test_folders_instead_of_an_image(tmp_path: Path) -> None:
