@@ -22,6 +22,7 @@ from warden.state import State
 
 OUT_OF_MEMORY = "out of memory"
 _JOBS_S = 10.0  # how long killed jobs may take to be told of
+_TRIES, _TRY_S = 5, 0.1  # of removing a container
 
 
 @dataclass
@@ -198,7 +199,18 @@ class Container:
             await self._jobs_end()
             for job in self.jobs.values():
                 job.abandon()
-            await self._engine.destroy(self.spec)
+            await self._remove()
+
+    async def _remove(self) -> None:
+        """Tries more than once: what ends may still write to a folder that goes."""
+        for _ in range(_TRIES - 1):
+            try:
+                await self._engine.destroy(self.spec)
+                return
+            except EngineError as error:
+                self._log.warn("not removed yet", reason=str(error))
+                await asyncio.sleep(_TRY_S)
+        await self._engine.destroy(self.spec)
 
     def _out_of_memory(self) -> None:
         if self.state is not State.ACTIVE:
@@ -248,11 +260,13 @@ class Container:
         """Starts a job; its id."""
         async with self.changing("spawn"):
             job = self._job(self.host.next_job_id(), options)
-            argv = self._engine.job_argv(self.spec, user, rlimits, job.folder / "pid")
             try:
+                job.prepare()
+                argv = self._engine.job_argv(self.spec, user, rlimits, job.folder / "pid")
                 await jobs.spawn(job, argv, script)
             except BaseException:
                 self.jobs.pop(job.job_id, None)
+                job.remove()
                 raise
             return job.job_id
 

@@ -104,6 +104,14 @@ class Job:
             self._task.cancel()
         self._end(supervisor.KILLED)
 
+    def prepare(self) -> None:
+        """Makes its folder. WardenError if that is not possible."""
+        try:
+            self.folder.mkdir(parents=True, mode=0o700)
+        except OSError as error:
+            self.log.error("no folder for a job", job_id=self.job_id, reason=str(error))
+            raise WardenError("iomux-spawn failed") from error
+
     def remove(self) -> None:
         """Its folder goes."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -207,7 +215,6 @@ class Job:
 
 async def spawn(job: Job, argv: list[str], script: bytes) -> None:
     """Starts a supervisor that runs argv with the script as stdin. WardenError if it does not come up."""
-    job.folder.mkdir(parents=True, mode=0o700)
     descriptor = os.memfd_create("script", os.MFD_CLOEXEC)
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as stream:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.style.sources import ROOT, files, name
 
-DOCS = [*files(".md", under=("docs", "tests", "examples", "bench"))]
+DOCS = [*files(".md", under=("docs", "tests", "examples", "bench", "warden"))]
 _FUNCTION = re.compile(r"`([\w./-]+\.(?:py|pyx|pxd|h)):([\w.]+)`")
 _LINK = re.compile(r"\[[^\]]+\]\(([^)#\s]+)(?:#[^)]*)?\)")
 _BLOCK = re.compile(r"^```(?:sh|bash|console)\n(.*?)^```", re.M | re.S)
@@ -81,6 +81,7 @@ def test_commands_exist(path: Path) -> None:
     """The first word is a script of the tree, a verb of the Makefile, one of our programs, or a common tool.
 
     That the README's commands do what it says is tested by tests/system/test_run.py, which executes them."""
+    programs = {"gorouter", "gorouter-py", "warden", "python", "pytest", "nats-server"}
     common = {"git", "cd", "curl", "kill", "tail", "cat", "python", "pip", ".venv/bin/pip", "bash", "wrk", "export"}
     unknown = []
     for command in commands(path):
@@ -90,7 +91,7 @@ def test_commands_exist(path: Path) -> None:
         first = words[0]
         if first == "make":
             unknown += [f"make {verb}" for verb in words[1:] if "=" not in verb and verb not in MAKE_VERBS]
-        elif first.removeprefix(".venv/bin/") in ("gorouter", "gorouter-py", "python", "pytest", "nats-server"):
+        elif first.removeprefix(".venv/bin/") in programs:
             continue
         elif not (ROOT / first).exists() and first not in common:
             unknown.append(command)

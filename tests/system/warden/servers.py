@@ -25,6 +25,7 @@ class WardenServer:
 
     def __init__(self, folder: Path, settings: Tree | None = None, engine: str = "insecure") -> None:
         self.folder = folder
+        self.engine = engine
         # Not in `folder`: the name of a socket holds 107 bytes.
         self._sockets = tempfile.TemporaryDirectory(prefix="warden-")
         self.socket = f"{self._sockets.name}/w.sock"
@@ -59,10 +60,14 @@ class WardenServer:
                     client.call(pb.DestroyRequest(handle=handle))
             self.end(signal.SIGTERM)
         finally:
-            if self.process is not None and self.process.poll() is None:
-                self.process.kill()
-                self.process.wait()
-            self._sockets.cleanup()
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Ends the process, however it is, and nothing else."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self._sockets.cleanup()
 
     def start(self) -> None:
         with open(self.log, "ab") as log:
