@@ -6,7 +6,6 @@ TERM and INT also remove what the engine set up on the machine, if no container 
 import asyncio
 import contextlib
 import fcntl
-import importlib
 import os
 import shutil
 import signal
@@ -48,9 +47,9 @@ def make_engine(config: Config, log: Logger) -> Engine:
             f"containers cannot be isolated here: {' and '.join(lacks)}. `warden doctor` says what to install; "
             "for containers without any isolation say so: engine: insecure in the section server, or --engine insecure"
         )
-    module = importlib.import_module("warden.engine.runc")
-    engine: Engine = module.RuncEngine(config.settings(), log.session("engine"))
-    return engine
+    from warden.engine.runc import RuncEngine
+
+    return RuncEngine(config.settings(), log.session("engine"))
 
 
 def make_log(config: Config, syslog: Syslog) -> Logger:
@@ -121,7 +120,10 @@ async def serve(config: Config) -> None:
         await server.drain()
         await manager.leave()
         if not drain and not manager.containers:
-            await engine.teardown()
+            try:
+                await engine.teardown()
+            except EngineError as error:
+                log.error("something of the engine is left", reason=str(error))
         log.info("ended", containers=len(manager.containers))
 
 

@@ -5,7 +5,6 @@ The exit status is that of the job for run, link and stream, and 1 for what the 
 
 import asyncio
 import contextlib
-import importlib
 import shlex
 import sys
 from collections.abc import Callable
@@ -116,7 +115,9 @@ def serve(path: str | None, engine: str | None) -> None:
 @config_option
 def doctor(path: str | None) -> None:
     """Say what the machine lacks for real containers, and how to get it."""
-    sys.exit(importlib.import_module("warden.doctor").report(_load(path).settings()))
+    from warden.doctor import report
+
+    sys.exit(report(_load(path).settings()))
 
 
 @main.group()
@@ -129,10 +130,11 @@ def rootfs() -> None:
 @click.option("--minimal", is_flag=True, help="Of the host's own /usr, without downloads.")
 def build(folder: str, minimal: bool) -> None:
     """Make one in FOLDER, by debootstrap."""
+    from warden.engine import rootfs
     from warden.engine.api import EngineError
 
     try:
-        importlib.import_module("warden.engine.rootfs").build(Path(folder).absolute(), minimal)
+        rootfs.build(Path(folder).absolute(), minimal)
     except EngineError as error:
         raise click.ClickException(str(error)) from error
 

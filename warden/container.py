@@ -176,6 +176,8 @@ class Container:
             _, late = await asyncio.wait(waits, timeout=_JOBS_S)
             for wait in late:
                 wait.cancel()
+            if late:
+                self._log.warn("jobs of a stopped container do not end", jobs=len(late))
 
     async def destroy(self) -> None:
         """Stops it, and everything of it goes. EngineError if something stays; it can be tried again then."""
@@ -263,7 +265,7 @@ class Container:
             try:
                 job.prepare()
                 argv = self._engine.job_argv(self.spec, user, rlimits, job.folder / "pid")
-                await jobs.spawn(job, argv, script)
+                await jobs.spawn(job, argv, script, self._engine.leaves_orphans)
             except BaseException:
                 self.jobs.pop(job.job_id, None)
                 job.remove()

@@ -16,8 +16,8 @@ from warden.config import Config
 from warden.protocol import pb
 
 LIMIT = 64 << 20  # bytes
-# 200 MB of bash's own: any root file system can play.
-HUNGRY = b"a=$(head -c 200000000 /dev/zero | tr '\\0' x); echo ${#a}"
+# 200 MB of a bash that the job's own starts: any root file system can play.
+HUNGRY = b"""bash -c 'a=$(head -c 200000000 /dev/zero | tr "\\0" x)'; exit $?"""
 _START_S = 60.0
 _STOP_S = 30.0
 Say = Callable[[str], None]

@@ -213,15 +213,18 @@ class Job:
             self._end(self._written_status())
 
 
-async def spawn(job: Job, argv: list[str], script: bytes) -> None:
-    """Starts a supervisor that runs argv with the script as stdin. WardenError if it does not come up."""
+async def spawn(job: Job, argv: list[str], script: bytes, orphan: bool = False) -> None:
+    """Starts a supervisor that runs argv with the script as stdin. WardenError if it does not come up.
+
+    orphan: the job is not argv's process, but the one whose pid argv leaves in the file `pid`."""
+    kind = supervisor.ORPHAN if orphan else supervisor.CHILD
     descriptor = os.memfd_create("script", os.MFD_CLOEXEC)
     try:
         with os.fdopen(descriptor, "wb", closefd=False) as stream:
             stream.write(script)
         os.lseek(descriptor, 0, os.SEEK_SET)
         process = await asyncio.create_subprocess_exec(
-            *_PROGRAM, str(job.folder / "pid"), *argv, cwd=job.folder, start_new_session=True,
+            *_PROGRAM, kind, str(job.folder / "pid"), *argv, cwd=job.folder, start_new_session=True,
             stdin=descriptor, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
     finally:

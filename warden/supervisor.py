@@ -1,6 +1,6 @@
 """Watches over one job: a small process of its own that outlives the server.
 
-    python -I -S supervisor.py PID_FILE PROGRAM [ARGUMENT...]
+    python -I -S supervisor.py child|orphan PID_FILE PROGRAM [ARGUMENT...]
 
 is started in the job's folder with the script as stdin, by `warden.jobs`; stdlib only and few imports, for there is
 one per job. It leaves its parent, starts PROGRAM in a session of its own, says "ready PID" on its stdout, keeps the
@@ -15,14 +15,17 @@ socket `job.sock`:
 While a client listens nothing is lost: what it does not read, the job waits with. While none does, the oldest bytes
 go. What the job leaves in the background keeps no output open: all that was written when it ended is the whole of it.
 The status is also in the file `status`. A folder that is removed ends job and supervisor.
+
+The job is PROGRAM itself ("child"), or the process whose pid PROGRAM leaves in PID_FILE when it ends well ("orphan").
 """
 
-import contextlib
+# There is one such process for each job, and starting Python is most of what it costs: `socket`, `signal`, `contextlib`
+# would more than double that, so it is done with what stands under them.
+import _signal as signal  # type: ignore[import-not-found]
+import _socket as socket
 import fcntl
 import os
 import select
-import signal
-import socket
 import struct
 import sys
 import termios
@@ -34,6 +37,8 @@ FRAME = struct.Struct(">BQI")
 STDOUT, STDERR, EXIT = 1, 2, 3
 CHUNK = 32 << 10
 _LOOK_S = 5.0  # between looks whether the folder is still there
+CHILD, ORPHAN = "child", "orphan"
+PR_SET_CHILD_SUBREAPER = 36
 KILLED = 255  # exit status of a job that a signal ended
 
 
@@ -73,9 +78,12 @@ class Output:
 
 
 class Supervisor:
-    def __init__(self, pid_file: str, arguments: list[str]) -> None:
+    def __init__(self, orphan: bool, pid_file: str, arguments: list[str]) -> None:
         self.folder = os.getcwd()
+        self.orphan = orphan
         self.pid_file = pid_file
+        if orphan:
+            become_subreaper()
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(SOCKET)
         self.listener.listen(8)
@@ -101,6 +109,8 @@ class Supervisor:
         self.greeted = False
         self.queue = bytearray()  # to the client
         self.told = False  # the end is in the queue
+        if orphan:
+            self.reap()  # not before the job is there: who stops all processes is to find it
 
     # -- the job --------------------------------------------------------------------------------------------
 
@@ -108,23 +118,44 @@ class Supervisor:
         """KILL to the job's shell and its group, as the engine names it, and to the program that runs it."""
         if self.code >= 0 or self.left is not None:
             return
-        try:
-            with open(self.pid_file) as stream:
-                shell = int(stream.read())
-        except (OSError, ValueError):
-            shell = 0  # not written yet
-        for pid in (shell, self.child):
+        for pid in (self.shell(), self.child):
             if pid > 1:
                 for target in (-pid, pid):
-                    with contextlib.suppress(OSError):
+                    try:  # noqa: SIM105
                         os.kill(target, signal.SIGKILL)
+                    except OSError:
+                        pass  # gone
 
     def reap(self) -> None:
         _, wait_status = os.waitpid(self.child, 0)
         os.close(self.child_descriptor)
         self.child_descriptor = -1
         self.raw = KILLED if os.WIFSIGNALED(wait_status) else os.WEXITSTATUS(wait_status)
+        if self.orphan and self.raw == 0 and self.adopt():
+            return
         self.left = {output: output.waiting() for output in self.outputs if output.open}
+
+    def adopt(self) -> bool:
+        """Waits from now on for the process that the program left; False if there is none."""
+        self.orphan = False
+        self.child = self.shell()
+        try:
+            self.child_descriptor = os.pidfd_open(self.child)
+            os.waitid(os.P_PID, self.child, os.WEXITED | os.WNOHANG | os.WNOWAIT)  # an error unless it is ours
+        except OSError:
+            self.raw = KILLED
+            if self.child_descriptor >= 0:
+                os.close(self.child_descriptor)
+                self.child_descriptor = -1
+        return self.child_descriptor >= 0
+
+    def shell(self) -> int:
+        """The pid in the file; 0 before it is there."""
+        try:
+            with open(self.pid_file) as stream:
+                return int(stream.read())
+        except (OSError, ValueError):
+            return 0
 
     def settle(self) -> None:
         """Once the child has ended and all it wrote is here: the job has ended."""
@@ -159,7 +190,7 @@ class Supervisor:
 
     def accept(self) -> None:
         try:
-            client, _ = self.listener.accept()
+            client = socket.socket(fileno=self.listener._accept()[0])  # type: ignore[attr-defined]
         except OSError:
             return
         self.drop()
@@ -266,6 +297,13 @@ class Supervisor:
         return True
 
 
+def become_subreaper() -> None:
+    """Has orphans among the descendants fall to this process, which can wait for them then."""
+    import ctypes  # most jobs of the other kind do without
+
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
 def main() -> int:
     for ignored in (signal.SIGPIPE, signal.SIGHUP, signal.SIGINT):
         signal.signal(ignored, signal.SIG_IGN)
@@ -273,7 +311,7 @@ def main() -> int:
     if os.fork():
         os._exit(0)  # the server is not to wait for a supervisor, and its end is not to be a supervisor's
     try:
-        supervisor = Supervisor(sys.argv[1], sys.argv[2:])
+        supervisor = Supervisor(sys.argv[1] == ORPHAN, sys.argv[2], sys.argv[3:])
     except OSError as error:
         print(error, file=sys.stderr)
         return 1

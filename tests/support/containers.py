@@ -13,6 +13,7 @@ import random
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any, TypeVar
 import pytest
 
 from gorouter_py.component import Logger, Sink
+from tests.support import entry
 from warden.engine import kernel, rootfs
 from warden.engine.api import BindMount, Settings, Spec
 from warden.engine.disk import loop_devices
@@ -60,6 +62,7 @@ def free_network() -> ipaddress.IPv4Network:
 def run_bash(argv: list[str], script: str, cwd: Path) -> subprocess.Popen[str]:
     """A job as its supervisor starts it, with its two outputs as one."""
     (cwd / "script").write_text(script)
+    argv = [sys.executable, "-I", "-S", entry.__file__, str(cwd / "pid"), *argv]
     with (cwd / "script").open() as stdin:
         return subprocess.Popen(argv, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=cwd)
 

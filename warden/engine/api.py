@@ -130,6 +130,7 @@ class Info:
 class Engine(Protocol):
     name: str
     isolated: bool
+    leaves_orphans: bool  # job_argv's program ends, well, when the job's process is there and its pid in pid_file
 
     def __init__(self, settings: Settings, log: Logger) -> None: ...
 

@@ -26,6 +26,7 @@ _PATHS = {False: "/bin:/usr/bin", True: "/sbin:/bin:/usr/sbin:/usr/bin"}
 class ProcessEngine:
     name = "insecure"
     isolated = False
+    leaves_orphans = False
 
     def __init__(self, settings: Settings, log: Logger) -> None:
         self._settings = settings

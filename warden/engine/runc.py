@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gorouter_py.component import Logger
-from warden.engine import bundle, cgroup, copy, disk, entry, kernel, rootfs
+from warden.engine import bundle, cgroup, copy, disk, kernel, rootfs
 from warden.engine.api import EngineError, Flow, Info, Limits, Settings, Spec
 from warden.engine.firewall import Firewall
 from warden.engine.forwarding import Forwarding
@@ -54,6 +54,7 @@ def _reason(error: BaseException) -> str:
 class RuncEngine:
     name = "runc"
     isolated = True
+    leaves_orphans = True
 
     def __init__(self, settings: Settings, log: Logger) -> None:
         self._settings = settings
@@ -273,8 +274,7 @@ class RuncEngine:
         process = pid_file.with_name("process.json")
         process.write_text(json.dumps(bundle.process(user, spec.uid, rlimits, self._settings.allow_nested)))
         runc = ["runc", "--root", str(self._state), "exec", "--detach", "--process", str(process)]
-        program = [sys.executable, "-I", "-S", entry.__file__, str(pid_file)]
-        return [*program, *runc, "--pid-file", str(pid_file), spec.container_id]
+        return [*runc, "--pid-file", str(pid_file), spec.container_id]
 
     async def _copy(self, way: str, spec: Spec, src: str, dst: str, owner: tuple[int, int]) -> None:
         init = self._init_pid(spec)

@@ -14,7 +14,7 @@ from tests.system.harness import ROOT, until
 from tests.system.warden.servers import WardenServer, create, spawn, supervisors
 from warden.protocol import pb
 
-POINTS = {"insecure": 3, "runc": 6}  # of each action, spread over its steps
+POINTS = {"insecure": 2, "runc": 3}  # of each action, spread over its steps
 NAME = f"wtest{os.getpid()}"
 
 ENGINES = [
@@ -77,7 +77,7 @@ def act(server: WardenServer, action: str, step: int) -> int:
     """Starts a server that dies at a step and does the action; the number of steps if it was not reached, else 0."""
     out = server.folder / "steps"
     out.unlink(missing_ok=True)
-    program = [sys.executable, str(ROOT / "tests" / "system" / "warden" / "dying.py"), str(server.config)]
+    program = [sys.executable, "-m", "tests.system.warden.dying", str(server.config)]
     server.program = [*program, action, str(step), str(out)]
     server.start()
     assert ids(server) == set()
@@ -111,8 +111,8 @@ def test_nothing_is_left(server: WardenServer, action: str) -> None:
                 assert client.call(pb.InfoRequest(handle=handle)).state == "active"
                 client.call(pb.DestroyRequest(handle=handle))
         assert ids(server) == set()
-        assert footprint(server, seen) == idle, f"step {step} of {steps}"
+        assert footprint(server, seen) <= idle, f"step {step} of {steps}"
         until(lambda: supervisors(server.depot) == [], "a supervisor is left")
         server.end(signal.SIGTERM)
     assert seen, "no server was killed while a container was there"
-    assert footprint(server, seen) == set()
+    assert footprint(server, seen) == set(), server.log.read_text()[-3000:]

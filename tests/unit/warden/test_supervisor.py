@@ -20,10 +20,12 @@ DEADLINE_S = 60.0
 class Job:
     """A supervisor with bash as its program; `script` writes its pid to `pid` where the test kills it."""
 
-    def __init__(self, folder: Path, script: str, program: tuple[str, ...] = ("/bin/bash",)) -> None:
+    def __init__(
+        self, folder: Path, script: str, program: tuple[str, ...] = ("/bin/bash",), kind: str = supervisor.CHILD
+    ) -> None:
         self.folder = folder
         done = subprocess.run(
-            [sys.executable, "-I", "-S", supervisor.__file__, str(folder / "pid"), *program],
+            [sys.executable, "-I", "-S", supervisor.__file__, kind, str(folder / "pid"), *program],
             cwd=folder, input=script.encode(), capture_output=True, start_new_session=True, timeout=DEADLINE_S,
         )  # fmt: skip
         self.said, self.complaint = done.stdout, done.stderr
@@ -180,3 +182,30 @@ def test_the_job_finds_its_signals_as_usual(tmp_path: Path) -> None:
     _, blocked, _, ignored, umask = listener.out.split()
     # 32 and 33 are the C library's own.
     assert (int(blocked, 16), int(ignored, 16) & 0x7FFFFFFF, umask) == (0, 0, b"0022")
+
+
+# What a job begins with here: its program has gone, and the supervisor is its parent.
+ALONE = "until grep -q supervisor.py /proc/$(cut -d' ' -f4 /proc/$$/stat)/cmdline; do sleep 0.01; done; "
+LEAVES = ("/bin/sh", "-c", "{ bash <&3 & } 3<&0; echo $! > pid")
+
+
+@pytest.mark.parametrize(("script", "status"), [("echo hello; exit 3", 3), ("kill -9 $$", 255), ("sleep 0.2", 0)])
+def test_a_job_that_its_program_leaves_behind(tmp_path: Path, script: str, status: int) -> None:
+    listener = Job(tmp_path, ALONE + script, LEAVES, supervisor.ORPHAN).finish()
+    assert listener.status == status
+    assert listener.out == (b"hello\n" if "hello" in script else b"")
+
+
+def test_an_orphan_is_killed(tmp_path: Path) -> None:
+    job = Job(tmp_path, ALONE + "echo $$; while :; do sleep 0.05; done", LEAVES, supervisor.ORPHAN)
+    with job.connect() as listener:
+        shell = int(listener.hear(b"\n").out)
+        listener.say(b"K")
+        assert listener.hear().status == supervisor.KILLED
+        listener.say(b"A")
+    assert not alive(shell)
+
+
+@pytest.mark.parametrize(("program", "status"), [("exit 4", 4), ("exit 0", 255), ("echo 1 > pid", 255)])
+def test_a_program_that_leaves_none(tmp_path: Path, program: str, status: int) -> None:
+    assert Job(tmp_path, "", ("/bin/sh", "-c", program), supervisor.ORPHAN).finish().status == status

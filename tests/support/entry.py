@@ -1,10 +1,10 @@
-"""The program of a job: has `runc exec` put bash into the container, and ends as bash ends.
+"""Stands for a job's supervisor: has `runc exec` put bash into the container, and ends as bash ends.
 
     python -I -S entry.py PID_FILE RUNC ARGUMENT...
 
 runc hands its own stdin and outputs to bash, and leaves; bash, an orphan then, falls to this process, which made
 itself the one that orphans fall to. Status 255 where a signal ended bash, which `runc exec` itself could not tell
-from an exit status of 128 + n. Stdlib only and few imports, for there is one per job.
+from an exit status of 128 + n.
 """
 
 import ctypes
