@@ -34,10 +34,11 @@ class Person:
     versions: list[str] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     headers: str = ""  # further header lines, each with its CRLF
+    agent: str = "person"
 
     def request(self, host: str, path: str) -> bytes:
         cookie = f"Cookie: gr_c={self.cookie}\r\n" if self.cookie else ""
-        agent = f"User-Agent: person {self.number}\r\n"
+        agent = f"User-Agent: {self.agent} {self.number}\r\n"
         return f"GET {path} HTTP/1.1\r\nHost: {host}\r\n{agent}{cookie}{self.headers}\r\n".encode()
 
     def answered(self, head: bytes) -> None:

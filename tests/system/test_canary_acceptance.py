@@ -3,6 +3,7 @@
 The statistics over many rollouts (false rollbacks, users until a rollback) are in
 tests/unit/control/test_verdict_simulated.py; here one rollout at a time takes the whole way through the system."""
 
+import contextlib
 import itertools
 import re
 from collections.abc import Iterator
@@ -25,6 +26,21 @@ def rig() -> Iterator[Rig]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def shared_rig() -> Iterator[Rig]:
+    with Rig({"v1": 0.0, "v2": 0.0}) as running:
+        yield running
+
+
+@pytest.fixture
+def shared(shared_rig: Rig) -> Iterator[Rig]:
+    """For tests that leave the instances as they were; their rollout ends with them."""
+    yield shared_rig
+    with contextlib.suppress(AdminError):  # it has ended, or there was none
+        shared_rig.act("abort")
+        shared_rig.wait_for_state("aborted")
+
+
 def flips(crowd: list[Person], version: str) -> int:
     """People whom the version lost again."""
     return sum(
@@ -35,20 +51,19 @@ def flips(crowd: list[Person], version: str) -> int:
 # -- 1: shares, and nobody goes back -----------------------------------------------------------------------
 
 
-def test_twenty_thousand_people_climb_five_steps(rig: Rig) -> None:
+def test_twenty_thousand_people_climb_five_steps(shared: Rig) -> None:
     steps = [1, 5, 25, 50, 100]
-    rig.start(steps=[f"{step}%" for step in steps])
+    shared.start(steps=[f"{step}%" for step in steps])
     crowd = people(20_000)
     for number, step in enumerate(steps):
         if number:
-            rig.act("promote")
-        assert rig.rollout()["weight"] == step
-        visit(rig.port, HOST, crowd)
+            shared.act("promote")
+        assert shared.rollout()["weight"] == step
+        visit(shared.port, HOST, crowd)
         assert share(crowd, "v2") == pytest.approx(step, abs=0.1)
     assert flips(crowd, "v2") == 0
     assert {status for person in crowd for status in person.statuses} == {200}
-    numbers = rig.version("v2")
-    assert numbers["users"] == pytest.approx(20_000, rel=0.03)  # an estimate
+    until(lambda: shared.version("v2")["users"] == pytest.approx(20_000, rel=0.03), "an estimate, and read each second")
 
 
 def test_a_third_version_loses_nobody() -> None:
@@ -58,24 +73,24 @@ def test_a_third_version_loses_nobody() -> None:
         for step in (5, 15, 50):
             assert rig.rollout()["weight"] == step
             visit(rig.port, HOST, crowd)
-            assert share(crowd, "v2") == pytest.approx(step, abs=0.15)
-            assert share(crowd, "v3") == pytest.approx(10, abs=0.15)
+            assert share(crowd, "v2") == pytest.approx(step, abs=0.2)
+            assert share(crowd, "v3") == pytest.approx(10, abs=0.2)
             rig.act("promote") if step < 50 else None
         assert flips(crowd, "v3") == 0 and flips(crowd, "v2") == 0
 
 
-def test_an_abort_needs_no_cookie_cleaning_and_undo_finds_everybody_again(rig: Rig) -> None:
-    rig.start(steps=["25%", "100%"])
+def test_an_abort_needs_no_cookie_cleaning_and_undo_finds_everybody_again(shared: Rig) -> None:
+    shared.start(steps=["25%", "100%"])
     crowd = people(1000)
-    visit(rig.port, HOST, crowd)
+    visit(shared.port, HOST, crowd)
     before = [person.versions[-1] for person in crowd]
-    assert rig.act("abort", why="tired of it")["state"] in ("aborting", "aborted")
-    visit(rig.port, HOST, crowd)
+    assert shared.act("abort", why="tired of it")["state"] in ("aborting", "aborted")
+    visit(shared.port, HOST, crowd)
     assert share(crowd, "v1") == 100
-    last = rig.rollout()["history"][-1]
-    assert last["state"] == "aborted" and any(each["why"] == "tired of it" for each in rig.rollout()["history"])
-    rig.act("undo")
-    visit(rig.port, HOST, crowd)
+    last = shared.rollout()["history"][-1]
+    assert last["state"] == "aborted" and any(each["why"] == "tired of it" for each in shared.rollout()["history"])
+    shared.act("undo")
+    visit(shared.port, HOST, crowd)
     assert [person.versions[-1] for person in crowd] == before
 
 
@@ -176,16 +191,16 @@ def test_ten_times_the_errors_roll_back() -> None:
 
 
 @pytest.mark.parametrize(("policy", "states"), [("pause", {"paused"}), ("abort", {"aborted"}), ("promote", {"done"})])
-def test_without_traffic_the_policy_decides(rig: Rig, policy: str, states: set[str]) -> None:
-    rollout = rig.start(steps=["5%", "100%"], hold="100ms", max_hold="1s", on_undecided=policy, abort_if=ALL)
+def test_without_traffic_the_policy_decides(shared: Rig, policy: str, states: set[str]) -> None:
+    rollout = shared.start(steps=["5%", "100%"], hold="100ms", max_hold="1s", on_undecided=policy, abort_if=ALL)
     assert rollout["verdict"]["state"] == "undecided" and rollout["state"] == "ramping"
-    ended = rig.wait_for_state(*states)
+    ended = shared.wait_for_state(*states)
     assert ended["verdict"]["state"] != "worse"
 
 
-def test_without_traffic_it_waits(rig: Rig) -> None:
-    rig.start(steps=["5%", "100%"], hold="100ms", max_hold="300ms", on_undecided="wait", abort_if=ALL)
-    events = rig.client.events(route_path(HOST, "events"))
+def test_without_traffic_it_waits(shared: Rig) -> None:
+    shared.start(steps=["5%", "100%"], hold="100ms", max_hold="300ms", on_undecided="wait", abort_if=ALL)
+    events = shared.client.events(route_path(HOST, "events"))
     seen = [next(events) for _ in range(4)]
     assert {event["state"] for event in seen} == {"ramping"} and {event["weight"] for event in seen} == {5.0}
     assert seen[-1]["verdict"]["state"] == "undecided"
@@ -194,29 +209,29 @@ def test_without_traffic_it_waits(rig: Rig) -> None:
 # -- 7: abuse ----------------------------------------------------------------------------------------------
 
 
-def test_cookies_and_headers_that_lie(rig: Rig) -> None:
-    rig.start(steps=["50%"], cohort={"mode": "cookie", "sign": "hmac"})
+def test_cookies_and_headers_that_lie(shared: Rig) -> None:
+    shared.start(steps=["50%"], cohort={"mode": "cookie", "sign": "hmac"})
     honest = people(20)
-    visit(rig.port, HOST, honest)
+    visit(shared.port, HOST, honest)
     assert all("." in person.cookie for person in honest)
     for lie in ("garbage", "A" * 11, honest[0].cookie[:-1] + ("A" if honest[0].cookie[-1] != "A" else "Q"), "x" * 3000):
         liar = Person(7, cookie=lie)
-        visit(rig.port, HOST, [liar])
+        visit(shared.port, HOST, [liar])
         assert liar.cookie != lie and "." in liar.cookie
     again = [person.cookie for person in honest]
-    visit(rig.port, HOST, honest)
+    visit(shared.port, HOST, honest)
     assert [person.cookie for person in honest] == again
     asked = [Person(number, headers="X-Canary: v2\r\n") for number in range(40)]
-    visit(rig.port, HOST, asked)
+    visit(shared.port, HOST, asked)
     assert share(asked, "v2") == pytest.approx(50, abs=8)  # the header said nothing
 
 
-def test_overrides_where_they_are_allowed(rig: Rig) -> None:
-    rig.start(steps=["1%"], override={"allow": True})
+def test_overrides_where_they_are_allowed(shared: Rig) -> None:
+    shared.start(steps=["1%"], override={"allow": True})
     asked = [Person(number, headers="X-Canary: v2\r\n") for number in range(20)]
-    visit(rig.port, HOST, asked)
+    visit(shared.port, HOST, asked)
     assert share(asked, "v2") == 100
-    answer = rig.client.call(
+    answer = shared.client.call(
         "POST", route_path(HOST, "explain"), {"headers": {"X-Canary": "v2"}, "cookie": "", "address": "192.0.2.1"}
     )
     assert (answer["version_name"], answer["reason"]) == ("v2", "override")
@@ -233,6 +248,15 @@ def test_one_address_cannot_fail_for_ever() -> None:
         numbers = [rig.version(name) for name in ("v1", "v2")]
         assert sum(each["failures"] for each in numbers) > 400
         assert sum(each["excluded"] for each in numbers) >= sum(each["failures"] for each in numbers) - 64
+
+
+def test_trap_c_bots_are_no_users() -> None:
+    with Rig({"v1": 0.0, "v2": 100.0}) as rig:
+        rig.start(steps=["50%"], abort_if=ALL)
+        visit(rig.port, HOST, [Person(number, agent="Friendlybot/1.0") for number in range(60)])
+        rollout = until_counted(rig, 60)
+        assert rollout["state"] == "ramping" and rollout["verdict"]["metrics"]["errors"]["canary"] == 0
+        assert rig.version("v2")["excluded"] == pytest.approx(30, abs=2)
 
 
 # -- 8: Cloud Foundry as it is -----------------------------------------------------------------------------
@@ -253,7 +277,7 @@ def test_process_ids_of_stock_messages() -> None:
         rig.act("set", weight=5)
         crowd = people(2000)
         visit(rig.port, HOST, crowd)
-        assert share(crowd, "v2") == pytest.approx(5, abs=0.15)
+        assert share(crowd, "v2") == pytest.approx(5, abs=0.3)
 
 
 # -- refusals ----------------------------------------------------------------------------------------------
@@ -269,10 +293,10 @@ def test_process_ids_of_stock_messages() -> None:
         ({"to": "v2", "colour": "red"}, "colour"),
     ],
 )
-def test_what_cannot_be_done_is_said(rig: Rig, body: dict[str, object], words: str) -> None:
+def test_what_cannot_be_done_is_said(shared: Rig, body: dict[str, object], words: str) -> None:
+    before = shared.client.call("GET", "/v1/rollouts")["rollouts"]
     with pytest.raises(AdminError, match=re.compile(words)) as caught:
-        rig.client.call("PUT", route_path(HOST), body)
+        shared.client.call("PUT", route_path(HOST), body)
     assert caught.value.status in (400, 422) and caught.value.code
-    with pytest.raises(AdminError) as caught:
-        rig.client.call("GET", route_path(HOST))
-    assert caught.value.status == 404
+    after = shared.client.call("GET", "/v1/rollouts")["rollouts"]
+    assert [each["id"] for each in after] == [each["id"] for each in before]
