@@ -119,7 +119,7 @@ cdef Endpoint *new_endpoint(Shared *g, str ip, int port, str app, str instance_i
         raise route_error(code, "")
     e.local = local
     e.version = version
-    e.born_ms = clock.mono_ns() // 1000000
+    e.born_s = <u32>(clock.mono_ns() // 1000000000)
     return e
 
 
@@ -234,7 +234,7 @@ cdef class DataPlane:
         e = new_endpoint(self.g, text.rpartition(":")[0].strip("[]"), port, app, instance_id, instance_index,
                          process_id, local, tags, version)
         if <u32>e.id_hash == <u32>old.id_hash:
-            e.born_ms = old.born_ms         # the same instance, with other properties
+            e.born_s = old.born_s         # the same instance, with other properties
         endpoint.ref(old)
         code = table.replace_endpoint(&self.g.table, old, e)
         if code < 0:

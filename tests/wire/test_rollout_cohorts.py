@@ -173,7 +173,7 @@ def test_each_request_draws(router: MakeRouter, origin: MakeOrigin) -> None:
     start(front, [origin(answer("v1")), origin(answer("v2"))], 25, mode="request")
     with front.client() as client:
         answers = [ask(client, f"gr_c={cookie(65535)}") for _ in range(40)]
-    assert 9 <= [version_of(one) for one in answers].count("v2") <= 11
+    assert 9 <= [version_of(one) for one in answers].count("v2") <= 12
     assert not any(handed_out(one) for one in answers)
 
 

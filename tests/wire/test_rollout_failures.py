@@ -114,7 +114,8 @@ def test_each_unit_fails_once(router: MakeRouter, origin: MakeOrigin) -> None:
         for value in (HIGH, LOW):
             assert get(front, value) == 500
     found = evidence(front, 2)
-    assert sorted((one["version"], one["cause"], one["status"]) for one in found) == [(0, "status", 500), (1, "status", 500)]
+    told = sorted((one["version"], one["cause"], one["status"]) for one in found)
+    assert told == [(0, "status", 500), (1, "status", 500)]
     assert found[0]["unit"] != found[1]["unit"]
     assert numbers(front, 0)["failures"]["status"] == numbers(front, 1)["failures"]["status"] == 3
     assert front.plane.outcomes() == []
@@ -126,7 +127,8 @@ def test_what_is_no_evidence(router: MakeRouter, origin: MakeOrigin) -> None:
     broken = origin(answer("no", status="503 Service Unavailable"))
     rule = {"kind": "header", "name": "x-beta", "op": "present", "version": 1}
     start(front, [broken, broken], 50, overrides=[("go", 1)], rules=[rule], address_cap=2)
-    for line in ("X-Canary: go", "X-Beta: 1", "User-Agent: GoogleBOT/2", "User-Agent: uptime-Monitor", "User-Agent: kube-probe/1"):
+    agents = [f"User-Agent: {agent}" for agent in ("GoogleBOT/2", "uptime-Monitor", "kube-probe/1")]
+    for line in ("X-Canary: go", "X-Beta: 1", *agents):
         assert get(front, lines=f"{line}\r\n") == 503
     assert numbers(front, 1)["excluded"] == 5
     assert front.plane.outcomes() == []

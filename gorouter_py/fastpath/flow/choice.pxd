@@ -233,10 +233,10 @@ cdef inline void go_to_stable(Exchange *x) noexcept nogil:
     cdef Split *s = split.of(x.ep.pool)
     cdef Rollout *r = x.rollout
     cdef Lane *l
-    if (s == NULL or s.plan.state != r or not s.plan.retry_on_stable or x.booked == s.plan.stable
+    if (s == NULL or s.plan.state != r or x.booked == s.plan.stable
             or x.cohort.marks & (M_TO_STABLE | M_STAY | M_FAILOVER) or x.cohort.reason == WHY_INSTANCE):
         return
-    if not rollout.grant(r, outcome.requests_of(x.w, r), s.plan.retry_budget_percent, x.w.now_ms):
+    if not s.plan.retry_on_stable or not rollout.grant(r, outcome.requests_of(x.w, r), s.plan.retry_budget_percent, x.w.now_ms):
         x.cohort.marks |= M_STAY
         return
     x.cohort.marks |= M_TO_STABLE

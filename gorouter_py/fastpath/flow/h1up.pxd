@@ -303,7 +303,7 @@ cdef inline void finish(Conn *c) noexcept nogil:
     cdef bint keep = ((c.flags & want) == want and not (c.flags & (C_EOF | C_BROKEN | C_RAW)) and c.out_bytes == 0
                       and (not (c.flags & C_READABLE) or sock.is_quiet(c.fd))
                       and c.ahead == NULL and (c.in_ == NULL or c.in_.wpos == c.body_at)
-                      and dp.load32(&c.ep.dead) == 0 and not w.draining and w.shared.cfg.upstream_keep_alive)
+                      and dp.load8(&c.ep.dead) == 0 and not w.draining and w.shared.cfg.upstream_keep_alive)
     if c.in_ != NULL:
         buf.release(&w.slabs, c.in_)
         c.in_ = NULL

@@ -156,8 +156,10 @@ cdef inline void first_failure(Exchange *x, Lane *l, u8 metric, int cause, u64 l
 cdef inline bint is_slow(const Exchange *x, u64 latency_ns) noexcept nogil:
     cdef Rollout *r = x.rollout
     cdef u64 limit = dp.load64(&r.slow_ns)
-    return (limit != 0 and latency_ns > limit and x.head_ns != 0 and not (x.flags & X_TUNNEL)
-            and x.w.now_ms >= x.ep.born_ms + dp.load64(&r.warmup_ms))
+    cdef u64 warmup_ms = dp.load64(&r.warmup_ms)
+    if limit == 0 or latency_ns <= limit or x.head_ns == 0 or x.flags & X_TUNNEL:
+        return False
+    return warmup_ms == 0 or x.w.now_ms >= <u64>x.ep.born_s * 1000 + warmup_ms
 
 # The request has ended.
 cdef inline void book(Exchange *x, u64 now) noexcept nogil:

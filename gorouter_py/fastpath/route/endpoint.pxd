@@ -27,9 +27,11 @@ cdef enum:
 cdef struct Endpoint
 
 # The instances of a route; immutable once published, replaced as a whole, reclaimed by route/epoch.
-# Behind the items stand n u64, the id_hash of each, so that a search by id touches no endpoint.
+# Behind the items stand n u64, the id_hash of each, so that a search by id touches no endpoint; and behind those, where
+# the route has a rollout, the address of its split.Split over these very endpoints.
 cdef struct EndpointArray:
     u32 n
+    u32 is_split
     Endpoint *items[1]
 
 # How a pool chooses, where the registration said so. Few differ, so pools share them and hold a number (Table.options).
@@ -50,7 +52,6 @@ cdef struct Pool:
     u32 cursor              # atomic: round robin of all workers
     u32 refs                # atomic: the table, every endpoint, a series
     EndpointArray *array    # atomic pointer; NULL = no such route, n == 0 = a route without an instance
-    void *split             # atomic pointer to a split.Split; NULL = no rollout
     u32 series              # atomic: number of this route's counters in net/tap, 0 = none yet
     u32 below               # writer only: nodes with a context path under this host
     u16 key_len             # key = host + context path, lower case, as /routes shows it
@@ -64,9 +65,8 @@ cdef struct Endpoint:
     u32 refs                # atomic
     u32 in_flight           # atomic: attempts that have no response head yet
     u32 idle                # atomic: idle upstream connections, all workers
-    u32 dead                # atomic: unregistered or replaced; its idle connections close
+    u32 born_s              # monotonic, of its registration
     u64 failed_at_ms        # atomic, monotonic; 0 = healthy
-    u64 born_ms             # monotonic, of its registration
     Pool *pool              # NULL until it is in a table
     u64 id_hash             # low half: hash of the instance id (0 = none); high half: of "ip:port"
     u64 serial              # unique for the life of the table; what control calls this endpoint
@@ -85,6 +85,7 @@ cdef struct Endpoint:
     u16 tags_len            # encoded tags, behind that
     u8 process_len
     u8 local                # in this router's zone
+    u8 dead                 # atomic: unregistered or replaced; its idle connections close
     u8 version              # atomic: index of a rollout's version; NO_VERSION = of none
     char text[1]
 
@@ -137,7 +138,6 @@ cdef inline Pool *pool_new(cells.Cells *c, Span key, u32 host_n, Span context) n
     p.cursor = 0
     p.refs = 1
     p.array = NULL
-    p.split = NULL
     p.series = 0
     p.below = 0
     p.key_len = <u16>key.n
@@ -155,7 +155,7 @@ cdef inline void pool_ref(Pool *p) noexcept nogil:
 
 cdef inline void pool_unref(Pool *p) noexcept nogil:
     if dp.sub32_ar(&p.refs, 1) == 1:
-        dp.check(p.array == NULL and p.split == NULL)
+        dp.check(p.array == NULL)
         dp.live(dp.LIVE_POOL, -1)
         cells.release(p, pool_size(p.key_len, p.context_len))
 
@@ -261,7 +261,7 @@ cdef inline int endpoint_new(cells.Cells *c, Endpoint **out, const u8 *addr, u8 
     e.tags_len = <u16>tags.n
     fmt.span(fmt.span(w, process), tags)
     e.version = NO_VERSION
-    e.born_ms = 0
+    e.born_s = 0
     dp.live(dp.LIVE_ENDPOINT, 1)
     out[0] = e
     return 0

@@ -150,6 +150,7 @@ cdef inline bint grant(Rollout *r, u64 requests, u32 percent, u64 now_ms) noexce
     base = dp.load64(&r.window_base)
     if dp.add64(&r.window_used, 1) < BUDGET_LEAST + (requests - base if requests > base else 0) * percent // 100:
         return True
+    dp.sub64(&r.window_used, 1)
     dp.add64(&r.denied, 1)
     return False
 

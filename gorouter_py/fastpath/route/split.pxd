@@ -2,8 +2,9 @@
 # Plan with the endpoints of the moment; both are immutable once published.
 #
 # The coordinate space [0, 65536) is cut into intervals, each of one version. Another weight is another Plan: borders move,
-# no client's coordinate does. A change among the endpoints is another Split of the same Plan. Readers come by Pool.split
-# within a turn of their epoch; one cell of memory holds a Split and the arrays of its versions.
+# no client's coordinate does. A change among the endpoints is another Split of the same Plan: the route's array and the
+# split over it are published as one. Readers come by the array within a turn of their epoch; one cell of memory holds a
+# Split and the arrays of its versions.
 from libc.stdlib cimport free, malloc
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport dp, limits
@@ -83,9 +84,14 @@ cdef struct Split:
 
 # ---- readers -------------------------------------------------------------------------------------------------------
 
+# Where an array that is split has its split.
+cdef inline Split **of_array(EndpointArray *a) noexcept nogil:
+    return <Split **>&(<u64 *>&a.items[a.n])[a.n]
+
 # The route's split; NULL without a rollout.
 cdef inline Split *of(Pool *p) noexcept nogil:
-    return <Split *>dp.loadp_acq(&p.split)
+    cdef EndpointArray *a = <EndpointArray *>dp.loadp_acq(<void **>&p.array)
+    return of_array(a)[0] if dp.unlikely(a != NULL and a.is_split != 0) else NULL
 
 # Where in the space a coordinate stands in this rollout.
 cdef inline u16 slot_of(const Plan *p, u16 u) noexcept nogil:
@@ -138,6 +144,7 @@ cdef inline Split *split_new(Plan *plan, EndpointArray *a) noexcept nogil:
     for v in range(s.n):
         to = <EndpointArray *>at
         to.n = counts[v]
+        to.is_split = 0
         s.arrays[v] = to
         at += sizeof(u64) + <size_t>to.n * 16       # as endpoint.EndpointArray says
         counts[v] = 0
@@ -152,11 +159,13 @@ cdef inline Split *split_new(Plan *plan, EndpointArray *a) noexcept nogil:
     dp.live(dp.LIVE_SPLIT, 1)
     return s
 
-# The split that p has to have over another array: True with *out, NULL where there is no rollout. False: memory is out.
-cdef inline bint resplit(Pool *p, EndpointArray *a, Split **out) noexcept nogil:
-    cdef Split *s = <Split *>p.split
-    out[0] = NULL
-    if dp.likely(s == NULL or a == NULL):
+# Has the route a rollout?
+cdef inline bint is_split(const Pool *p) noexcept nogil:
+    return p.array != NULL and p.array.is_split != 0
+
+# Splits the array that p is to have next as its present one is. False: memory is out.
+cdef inline bint resplit(Pool *p, EndpointArray *a) noexcept nogil:
+    if dp.likely(a == NULL or not a.is_split):
         return True
-    out[0] = split_new(s.plan, a)
-    return out[0] != NULL
+    of_array(a)[0] = split_new(of(p).plan, a)
+    return of_array(a)[0] != NULL

@@ -13,7 +13,7 @@ from gorouter_py.fastpath.base.types cimport AGAIN, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport dp, limits, rng, span
 from gorouter_py.fastpath.route cimport cells, endpoint, epoch, key, split
 from gorouter_py.fastpath.route.endpoint cimport Endpoint, EndpointArray, Pool, PoolOptions
-from gorouter_py.fastpath.route.split cimport Plan, Split
+from gorouter_py.fastpath.route.split cimport Plan
 
 cdef extern from * nogil:
     """
@@ -262,12 +262,11 @@ cdef inline void destroy(Table *t) noexcept nogil:
         p = <Pool *>(t.slots.words[i] & ADDRESS)
         a = p.array
         p.array = NULL
-        if p.split != NULL:
-            split.split_free(p.split)
-            p.split = NULL
         if a != NULL:
+            if a.is_split:
+                split.split_free(split.of_array(a)[0])
             for k in range(a.n):
-                dp.store32(&a.items[k].dead, 1)
+                dp.store8(&a.items[k].dead, 1)
                 endpoint.unref(a.items[k])
             free(a)
         dp.live(dp.LIVE_NODE, -1)
@@ -278,10 +277,15 @@ cdef inline void destroy(Table *t) noexcept nogil:
     cells.unref(t.cells)
     t.cells = NULL
 
-cdef inline EndpointArray *array_new(u32 n) noexcept nogil:
-    cdef EndpointArray *a = <EndpointArray *>malloc(sizeof(u64) + <size_t>n * 16)   # n, items, ids
+# is_split: with room for a split, which is to be set before it is published.
+cdef inline EndpointArray *array_new(u32 n, bint is_split) noexcept nogil:
+    # n and is_split, items, ids, split; a whole struct at least
+    cdef EndpointArray *a = <EndpointArray *>malloc(sizeof(u64) + <size_t>(n if n else 1) * 16 + sizeof(u64) * is_split)
     if a != NULL:
         a.n = n
+        a.is_split = is_split
+        if is_split:
+            split.of_array(a)[0] = NULL
     return a
 
 cdef inline u64 *array_ids(EndpointArray *a) noexcept nogil:
@@ -291,24 +295,18 @@ cdef inline void fill(EndpointArray *a, u32 i, Endpoint *e) noexcept nogil:
     a.items[i] = e
     array_ids(a)[i] = e.id_hash
 
-# Publishes another split, NULL for none, and retires the one before.
-cdef inline void publish_split(Table *t, Pool *p, Split *s) noexcept nogil:
-    cdef void *old = p.split
-    dp.storep_rel(&p.split, s)
-    if old != NULL:
-        epoch.retire(&t.epoch, old, split.split_free)
-
-# Publishes another array, with the split over it that split.resplit made, and retires those before.
-cdef inline void publish(Table *t, Pool *p, EndpointArray *a, Split *s) noexcept nogil:
+# Publishes another array, with its split, and retires those before.
+cdef inline void publish(Table *t, Pool *p, EndpointArray *a) noexcept nogil:
     cdef EndpointArray *old = p.array
     if old == NULL and a != NULL:
         dp.add64(&t.routes, 1)
     elif old != NULL and a == NULL:
         dp.sub64(&t.routes, 1)
-    if dp.unlikely(p.split != NULL):
-        publish_split(t, p, s)
+    dp.check(a == NULL or not a.is_split or split.of_array(a)[0] != NULL)
     dp.storep_rel(<void **>&p.array, a)
     if old != NULL:
+        if dp.unlikely(old.is_split != 0):
+            epoch.retire(&t.epoch, split.of_array(old)[0], split.split_free)
         epoch.retire(&t.epoch, old, free)
 
 # Takes out the node of an unpublished pool unless it is the host of others, and then its host's node on the same terms.
@@ -360,7 +358,6 @@ cdef inline int add_endpoint(Table *t, const char *uri, u64 uri_n, Endpoint *e) 
     cdef key.Key k
     cdef Pool *p
     cdef EndpointArray *a
-    cdef Split *s
     cdef u32 n = 0
     cdef u32 i
     cdef int rc = key.parse(&k, uri, uri_n)
@@ -374,7 +371,7 @@ cdef inline int add_endpoint(Table *t, const char *uri, u64 uri_n, Endpoint *e) 
         return endpoint.NO_MEMORY
     if p.array != NULL:
         n = p.array.n
-    a = array_new(n + 1)
+    a = array_new(n + 1, split.is_split(p))
     if a == NULL:
         if p.array == NULL:
             prune(t, p)
@@ -382,13 +379,13 @@ cdef inline int add_endpoint(Table *t, const char *uri, u64 uri_n, Endpoint *e) 
     for i in range(n):
         fill(a, i, p.array.items[i])
     fill(a, n, e)
-    if not split.resplit(p, a, &s):
+    if not split.resplit(p, a):
         free(a)
         return endpoint.NO_MEMORY
     endpoint.pool_ref(p)
     e.pool = p
     rc = 1 if p.array == NULL else 0
-    publish(t, p, a, s)
+    publish(t, p, a)
     return rc
 
 # The endpoint's place in its pool, or NOT_LISTED.
@@ -407,21 +404,20 @@ cdef inline int remove_endpoint(Table *t, Endpoint *e, bint keep_empty) noexcept
     cdef Pool *p = e.pool
     cdef long at = place(e)
     cdef EndpointArray *a = NULL
-    cdef Split *s
     cdef u32 i
     if at < 0:
         return endpoint.NOT_LISTED
     if p.array.n > 1 or keep_empty:
-        a = array_new(p.array.n - 1)
+        a = array_new(p.array.n - 1, split.is_split(p))
         if a == NULL:
             return endpoint.NO_MEMORY
         for i in range(a.n):
             fill(a, i, p.array.items[i if i < at else i + 1])
-    if not split.resplit(p, a, &s):
+    if not split.resplit(p, a):
         free(a)
         return endpoint.NO_MEMORY
-    publish(t, p, a, s)
-    dp.store32(&e.dead, 1)
+    publish(t, p, a)
+    dp.store8(&e.dead, 1)
     epoch.retire(&t.epoch, e, drop_endpoint)
     if a == NULL:
         prune(t, p)
@@ -432,25 +428,24 @@ cdef inline int replace_endpoint(Table *t, Endpoint *old, Endpoint *new) noexcep
     cdef Pool *p = old.pool
     cdef long at = place(old)
     cdef EndpointArray *a
-    cdef Split *s
     cdef u32 i
     if at < 0:
         return endpoint.NOT_LISTED
     if dp.unlikely(t.epoch.waiting >= limits.RETIRED_MAX) and epoch.poll(&t.epoch) >= limits.RETIRED_MAX:
         return AGAIN
     dp.check(new.pool == NULL)
-    a = array_new(p.array.n)
+    a = array_new(p.array.n, split.is_split(p))
     if a == NULL:
         return endpoint.NO_MEMORY
     for i in range(a.n):
         fill(a, i, new if i == at else p.array.items[i])
-    if not split.resplit(p, a, &s):
+    if not split.resplit(p, a):
         free(a)
         return endpoint.NO_MEMORY
     endpoint.pool_ref(p)
     new.pool = p
-    publish(t, p, a, s)
-    dp.store32(&old.dead, 1)
+    publish(t, p, a)
+    dp.store8(&old.dead, 1)
     epoch.retire(&t.epoch, old, drop_endpoint)
     return 0
 
@@ -466,12 +461,18 @@ cdef inline Pool *exact(Table *t, const char *uri, u64 uri_n) noexcept nogil:
 # How p's requests are split from now on; NULL: not at all. Its endpoints have their versions. 0, or NO_MEMORY.
 # The plan belongs to its splits: the caller's reference stays the caller's.
 cdef inline int set_plan(Table *t, Pool *p, Plan *plan) noexcept nogil:
-    cdef Split *s = NULL
+    cdef EndpointArray *a = array_new(p.array.n, plan != NULL)
+    cdef u32 i
+    if a == NULL:
+        return endpoint.NO_MEMORY
+    for i in range(a.n):
+        fill(a, i, p.array.items[i])
     if plan != NULL:
-        s = split.split_new(plan, p.array)
-        if s == NULL:
+        split.of_array(a)[0] = split.split_new(plan, a)
+        if split.of_array(a)[0] == NULL:
+            free(a)
             return endpoint.NO_MEMORY
-    publish_split(t, p, s)
+    publish(t, p, a)
     return 0
 
 # What p's pool chooses by; NULL: what all do.
@@ -504,7 +505,7 @@ cdef inline int drop_empty(Table *t, const char *uri, u64 uri_n) noexcept nogil:
     p = probe(t.slots, k.text, k.n)
     if p == NULL or p.array == NULL or p.array.n:
         return 0
-    publish(t, p, NULL, NULL)
+    publish(t, p, NULL)
     prune(t, p)
     return 1
 
@@ -516,7 +517,6 @@ cdef inline int vacate(Table *t, const char *uri, u64 uri_n, EndpointArray **tak
     cdef Pool *p
     cdef EndpointArray *none
     cdef EndpointArray *out = NULL
-    cdef Split *s = NULL
     cdef u32 i
     cdef int rc = key.parse(&k, uri, uri_n)
     taken[0] = NULL
@@ -529,13 +529,13 @@ cdef inline int vacate(Table *t, const char *uri, u64 uri_n, EndpointArray **tak
         p = ensure(t, &k)
         if p == NULL:
             return endpoint.NO_MEMORY
-    none = array_new(0)
+    none = array_new(0, split.is_split(p))
     if none != NULL and p.array != NULL and p.array.n:
-        out = array_new(p.array.n)
+        out = array_new(p.array.n, False)
         if out == NULL:
             free(none)
             none = NULL
-    if none != NULL and not split.resplit(p, none, &s):
+    if none != NULL and not split.resplit(p, none):
         free(none)
         free(out)
         none = NULL
@@ -547,10 +547,10 @@ cdef inline int vacate(Table *t, const char *uri, u64 uri_n, EndpointArray **tak
         for i in range(out.n):
             endpoint.ref(p.array.items[i])
             fill(out, i, p.array.items[i])
-    publish(t, p, none, s)
+    publish(t, p, none)
     if out != NULL:
         for i in range(out.n):
-            dp.store32(&out.items[i].dead, 1)
+            dp.store8(&out.items[i].dead, 1)
             epoch.retire(&t.epoch, out.items[i], drop_endpoint)
     taken[0] = out
     return 0
