@@ -61,7 +61,7 @@ class Judge:
         """The weight is another one, or in force for the first time."""
         slots = rollout_states.weights(record, self._spec)
         both = slots[CANARY] + slots[STABLE]
-        if self.verdict is not None:
+        if self.verdict is not None and record.is_active:  # of one that has ended it stays what it was
             self.verdict.exposed(slots[CANARY] / both if both else 1.0, now)
         self._at_step = list(self.numbers["versions"]) if self.numbers is not None else []
         if self.slo is not None:

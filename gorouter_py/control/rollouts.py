@@ -732,8 +732,8 @@ class Rollouts:
         return rollout_view.document(self.shown(live))
 
     async def documents(self) -> list[dict[str, Any]]:
-        """All rollout objects, in portions."""
-        found = []
+        """All rollout objects, in portions; those of the file that wait come first."""
+        found = [self._idle(wish) for wish in self._wishes.values() if wish.route not in self._lives]
         for count, route in enumerate(sorted(self._lives), 1):
             if route in self._lives:
                 found.append(self.document(self._lives[route]))
@@ -743,7 +743,20 @@ class Rollouts:
 
     def of(self, route: str) -> dict[str, Any]:
         """The rollout object of a route. Refusal."""
+        wish = self._wishes.get(self._it.route_key(route))
+        if wish is not None and wish.route not in self._lives:
+            return self._idle(wish)
         return self.document(self._find(route))
+
+    def _idle(self, wish: Wish) -> dict[str, Any]:
+        """The object of a rollout that waits for its route and versions."""
+        now, body = self._it.wall(), rollout_spec.body(wish.spec)
+        record = Record(wish.route, 1, 0, "idle", 0.0, now, now, body, 0, "", [(SLOTS, rollout_states.STABLE)])
+        waits = self._told_wishes.get(wish.route, "")
+        shown = rollout_view.Shown(
+            record, wish.spec, now, self._it.bounds_ns, self.lease.held, unfit="it has not begun", waits=waits
+        )
+        return rollout_view.document(shown)
 
     def why(self, route: str) -> dict[str, Any]:
         return rollout_view.why(self.shown(self._find(route)))

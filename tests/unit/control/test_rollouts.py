@@ -450,7 +450,9 @@ def test_a_rollout_of_the_file_begins_when_its_versions_are_there() -> None:
         await bench.later(1)
         bench.register("v1", 1)
         await bench.later(1)
-        assert await bench.it.documents() == []
+        (shown,) = await bench.it.documents()
+        assert shown == bench.it.of("a.test") and (shown["state"], shown["canary"]) == ("idle", "v2")
+        assert "no instance of a.test is of version 'v2'" in shown["waits_for"]
         assert [line["route"] for line in bench.log.said("rollout-waits")] == ["a.test", "a.test"]
         bench.register("v2", 2)
         await bench.later(1)
