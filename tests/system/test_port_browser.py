@@ -23,7 +23,8 @@ SHOP, BLOG = "shop.apps.example.com", "blog.apps.example.com"
 def instance(name: str) -> Iterator[int]:
     """An instance of the sample app; its port."""
     port = ports.take()
-    command = [sys.executable, "-m", "uvicorn", "examples.account.app:app", "--port", str(port), "--log-level", "warning"]
+    command = [sys.executable, "-m", "uvicorn", "examples.account.app:app", "--port", str(port)]
+    command += ["--log-level", "warning"]
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "SHOP_NAME": name})
     try:
         until(lambda: answers(port), f"{name} does not listen")
