@@ -16,6 +16,7 @@ from tests.support.origins import Origin
 from tests.support.wire import Message, Wire
 from tests.system.harness import Router, until
 
+pytestmark = pytest.mark.foreign  # ip(8)
 ROUTER = ["192.0.2.1/24", "192.0.2.2/24", "2001:db8::1/64"]
 CLIENT = ["192.0.2.100/24", "192.0.2.101/24", "2001:db8::100/64"]
 HOSTS = ("shop.test", "blog.test", "six.test")

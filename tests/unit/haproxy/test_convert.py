@@ -112,6 +112,7 @@ def test_the_old_form() -> None:
     assert result.keys["gorouter_py.body_timeout"] == "60s"
 
 
+@pytest.mark.foreign
 def test_the_new_form(tmp_path: Path) -> None:
     result = found(NEW)
     assert hosts(result) == {

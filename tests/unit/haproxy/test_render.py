@@ -11,6 +11,7 @@ from gorouter_py.control import config
 from haproxy import convert
 from haproxy.cli import main
 
+pytestmark = pytest.mark.foreign  # haproxy -c
 MAP = [
     {"listen": "127.0.0.1:9001", "host": "shop.test"},
     {"listen": "0.0.0.0:9002", "host": "blog.test"},
