@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gorouter_py.control.admin_client import AdminClient, AdminError
 from tests.system.harness import ROOT, Backend, NatsServer, Router, fetch, free_ports, until
 
 
@@ -152,3 +153,41 @@ def test_ports_are_handed_out_over_the_bus(tmp_path: Path, free_port: Callable[[
             assert ask("add", listen=added["listen"], host="other.test")["error"] == "port_mapped"
             assert ask("remove", listen=added["listen"])["host"] == "shop.test"
             assert closed(port)
+
+
+def test_routers_share_the_map(tmp_path: Path) -> None:
+    """Of two routers on one machine the second one waits for the port, and has it when the first one has gone."""
+    (port,) = free_ports(1)
+    listen = f"127.0.0.1:{port}"
+    with NatsServer(arguments=("-js", "-sd", str(tmp_path / "jetstream"))) as nats, Backend(b"shop") as shop:
+        config = tmp_path / "gorouter.yml"
+        config.write_text(json.dumps({"gorouter_py": {"state_bucket": "ports"}}))
+        admins = [tmp_path / "one", tmp_path / "two"]
+        routers = [
+            Router("--nats", f"nats://127.0.0.1:{nats.port}", "--config", str(config), "--admin-socket", str(admin),
+                   "--route", f"shop.test=127.0.0.1:{shop.port}")
+            for admin in admins
+        ]  # fmt: skip
+        one, two = (AdminClient(str(admin)) for admin in admins)
+        with routers[0] as first, routers[1] as second:
+            for router in (first, second):
+                router.saw("state-bucket-followed")
+            until(lambda: added(one, listen), "the bucket cannot be written")
+            assert served(port) == (200, b"shop")
+            until(lambda: two.call("GET", "/v1/ports")["ports"], "the other router did not hear of it")
+            assert "already in use" in second.saw("port-not-opened")["data"]["error"]
+            with pytest.raises(AdminError, match=r"is mapped to shop\.test already"):
+                two.call("POST", "/v1/ports", {"listen": listen, "host": "blog.test"})
+            assert first.stop() == 0
+            second.saw("port-opened")
+            assert served(port) == (200, b"shop")
+            two.call("DELETE", f"/v1/ports/{listen}")
+            assert closed(port)
+
+
+def added(client: AdminClient, listen: str) -> bool:
+    try:
+        return bool(client.call("POST", "/v1/ports", {"listen": listen, "host": "shop.test"})["open"])
+    except AdminError as error:
+        assert error.code == "not_kept", error
+        return False
