@@ -78,6 +78,7 @@ LOG_FIELDS = {
     "failed_attempts_time": L_FAILED_ATTEMPTS_TIME,
     "local_address": L_LOCAL_ADDRESS,
     "tls_time": L_TLS_TIME,
+    "version": L_VERSION,
 }
 FRAMING_NAMES = ("connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,200}")

@@ -667,9 +667,9 @@ def route_stress(uint32_t readers=3, uint64_t rounds=20000, uint64_t seed=1, uin
     for i in range(ROUTE_NAMES):
         shape = i % 6
         host = b"Host-%d.Apps.Test" % i
-        uri, path = ((host, b"/"), (host + b"/A", b"/a/b"), (host + b"/a/b/C", b"/a/b/c/d"), (b"*.w%d.Test" % (i // 12), b"/x"),
-                     (b"Shared.Test/p%d" % i, b"/p%d/" % i), (b"*.w%d.test/Deep" % (i // 12), b"/deep/er"))[shape]
-        host = (host, host, host, b"any.w%d.test:80" % (i // 12), b"sHARED.test", b"a.b.w%d.test" % (i // 12))[shape]
+        uri, path = ((host, b"/"), (host + b"/A", b"/a/b"), (host + b"/a/b/C", b"/a/b/c/d"), (b"*.w%d.Test" % (i // 6), b"/x"),
+                     (b"Shared.Test/p%d" % i, b"/p%d/" % i), (b"*.w%d.test/Deep" % (i // 6), b"/deep/er"))[shape]
+        host = (host, host, host, b"any.w%d.test:80" % (i // 6), b"sHARED.test", b"a.b.w%d.test" % (i // 6))[shape]
         s.names[i].uri_n, s.names[i].host_n, s.names[i].path_n = len(uri), len(host), len(path)
         route_memcpy(s.names[i].uri, <const char *>uri, len(uri))
         route_memcpy(s.names[i].host, <const char *>host, len(host))

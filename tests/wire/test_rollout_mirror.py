@@ -134,3 +134,14 @@ def test_the_app_is_told_its_version(router: MakeRouter, origin: MakeOrigin) -> 
     front.plane.set_rollout(HOST, spec(0))
     assert front.get(lines="X-Gr-Version: mine\r\n").status == 200
     assert app.requests[1].get("X-Gr-Version") == "mine"
+
+
+def test_the_access_log_names_the_version(router: MakeRouter, origin: MakeOrigin) -> None:
+    front = router(log=True, extra_access_log_fields=("version",))
+    start(front, [origin(answer("v1")), origin(answer("v2"))], 100)
+    assert front.get().status == 200
+    front.plane.set_rollout(HOST, None)
+    assert front.get().status == 200
+    first, second = front.log_lines(2)
+    assert ' version:"v2" ' in first
+    assert ' version:"-" ' in second

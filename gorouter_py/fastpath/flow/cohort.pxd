@@ -279,21 +279,30 @@ cdef inline void decide(const Asker *a, Split *s, Cohort *d) noexcept nogil:
 
 # ---- what the app is told ------------------------------------------------------------------------------------------
 
+# The name of the version whose endpoint the exchange has; empty without a rollout.
+cdef inline Span version_name(const Exchange *x) noexcept nogil:
+    cdef Split *s = split.of(x.ep.pool) if x.ep != NULL else NULL
+    cdef u8 version = dp.load8(&x.ep.version) if s != NULL else endpoint.NO_VERSION
+    if s == NULL or version >= s.n:
+        return span.make(NULL, 0)
+    return s.plan.names[version]
+
 # "X-Gr-Version: name" of the endpoint's version, where the app is to know; a received one goes.
 cdef inline char *version_line(Exchange *x, char *at) noexcept nogil:
     cdef Split *s = split.of(x.ep.pool)
     cdef Head *h = &x.req
-    cdef u8 version = dp.load8(&x.ep.version)
+    cdef Span told
     cdef u32 i
     if s == NULL or not s.plan.propagate:
         return at
     for i in range(h.nfields):
         if h.fields[i].name_len == 12 and span.ieq(heads.name(h, &h.fields[i]), b"x-gr-version", 12):
             h.fields[i].drop = 1
-    if version >= s.n:
+    told = version_name(x)
+    if told.n == 0:
         return at
     at = fmt.text(at, b"X-Gr-Version: ")
-    at = fmt.span(at, s.plan.names[version])
+    at = fmt.span(at, told)
     return fmt.text(at, b"\r\n")
 
 # ---- the cookie ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from gorouter_py.fastpath.http cimport heads
 from gorouter_py.fastpath.http.heads cimport Head
 from gorouter_py.fastpath.route cimport endpoint
 from gorouter_py.fastpath.net cimport tap
-from gorouter_py.fastpath.flow cimport daytime, envelope, fault, forward, rewrite
+from gorouter_py.fastpath.flow cimport cohort, daytime, envelope, fault, forward, rewrite
 from gorouter_py.fastpath.flow.state cimport *
 
 cdef enum:
@@ -249,6 +249,8 @@ cdef inline char *extra_field(char *w, const Exchange *x, u8 column, u64 away) n
         return duration(fmt.text(w, b" dial_time:"), worked, x.dialed_ns - x.tried_ns if x.dialed_ns else 0)
     if column == L_TLS_TIME:
         return duration(fmt.text(w, b" tls_time:"), worked, 0)
+    if column == L_VERSION:
+        return quoted(fmt.text(w, b" version:"), cohort.version_name(x))
     if column == L_BACKEND_TIME:
         return duration(fmt.text(w, b" backend_time:"), worked, away - x.lost_ns if away > x.lost_ns else 0)
     return quoted(fmt.text(w, b" local_address:"), span.make(x.local, x.local_n if worked else 0))

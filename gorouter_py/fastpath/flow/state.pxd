@@ -73,6 +73,7 @@ cdef enum LogField:
     L_FAILED_ATTEMPTS_TIME
     L_LOCAL_ADDRESS
     L_TLS_TIME
+    L_VERSION
 
 cdef struct Settings:       # meaning and defaults: _fastpath.pyi
     u32 workers
