@@ -134,7 +134,7 @@ class BucketStore:
                 self._kv = await self._open(jetstream)
                 self._said = ""
                 await self._follow(self._kv, client)
-            except FAULTS as error:
+            except Exception as error:  # of the client library too: following goes on whatever it was
                 self._kv = None
                 said = str(error) or type(error).__name__
                 if said != self._said:

@@ -21,6 +21,7 @@ CANARY: Final = 1
 HISTORY_MAX: Final = 200
 BEFORE_MAX: Final = 50
 EVIDENCE_MAX: Final = 20  # failing requests kept with one decision
+EVIDENT_MAX: Final = 5  # latest decisions that keep theirs: a record must fit a message of the bus, 1 MiB
 
 MOVES: Final[Mapping[str, frozenset[str]]] = {
     "idle": frozenset({"ramping", "paused"}),  # waits for its route and versions
@@ -261,10 +262,20 @@ def _move(
         since=now,
         paused_by=paused_by,
         before=before,
-        history=[*record.history, event][-HISTORY_MAX:],
+        history=_kept([*record.history, event]),
     )
     plan = intervals.change(record.plan, weights(moved, spec), STABLE, CANARY)
     return msgspec.structs.replace(moved, plan=plan)
+
+
+def _kept(history: list[Event]) -> list[Event]:
+    """What is kept of a history: the latest events, and of those the latest evidence."""
+    found: list[Event] = []
+    evident = 0
+    for event in reversed(history[-HISTORY_MAX:]):
+        evident += bool(event.evidence)
+        found.append(event if evident <= EVIDENT_MAX else msgspec.structs.replace(event, evidence=[]))
+    return found[::-1]
 
 
 def _over(record: Record) -> str:

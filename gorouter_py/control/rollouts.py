@@ -41,7 +41,8 @@ VERDICTS: Final = "verdict."  # + route + "@" + node: what a router has seen of 
 FAST_S: Final = 0.01  # a canary that is dead must not get more users than it takes to see that
 IDLE_S: Final = 0.1
 TICK_S: Final = 1.0
-TOLD_S: Final = 0.2  # new evidence reaches other routers, and the disk, within this
+TOLD_S: Final = 0.2  # new evidence reaches other routers within this,
+KEPT_S: Final = 2.0  # and a disk that is ours alone within this
 SEEN_S: Final = 10.0  # numbers alone
 OUTCOMES_STEP: Final = 1024
 ROLLOUTS_MAX: Final = 1000
@@ -193,10 +194,10 @@ class Rollouts:
                 continue
             live.judge.outcome(event, now)
             self._abort_if_worse(live)
-        clock = self._it.clock()
+        clock, period = self._it.clock(), TOLD_S if self._store.shared else KEPT_S
         for live in self._lives.values():
             verdict = live.judge.verdict
-            if verdict is None or not live.record.is_active or live.is_telling or clock - live.told_at < TOLD_S:
+            if verdict is None or not live.record.is_active or live.is_telling or clock - live.told_at < period:
                 continue
             if verdict.own() != live.told[0]:
                 live.is_telling = True

@@ -133,9 +133,8 @@ class FileStore:
             return
         if self._unfit:
             raise Unavailable(self._unfit)
-        text = encode(entries)
         try:
-            await asyncio.get_running_loop().run_in_executor(None, snapshot.write, path, [text])
+            await asyncio.get_running_loop().run_in_executor(None, _write, path, entries)
         except OSError as error:
             self.failures += 1
             reason = f"{path} could not be written: {error.strerror or error}"
@@ -162,6 +161,11 @@ class FileStore:
             self._log.error("state-corrupt", file=str(path), error=str(error), kept_as=str(kept), mend=mend)
             return
         self._log.info("state-loaded", file=str(path), entries=len(self._entries))
+
+
+def _write(path: Path, entries: dict[str, Entry]) -> None:
+    """Blocks."""
+    snapshot.write(path, [encode(entries)])
 
 
 def encode(entries: dict[str, Entry]) -> bytes:

@@ -139,6 +139,15 @@ def test_history_is_bounded() -> None:
     assert len(record.before) == rollout_states.BEFORE_MAX
 
 
+def test_old_evidence_is_let_go() -> None:
+    record = begun()
+    for number in range(10):
+        record = rollout_states.settled(rollout_states.abort(record, SPEC, 1.0, "ada", "", [{"number": number}]))
+        record = rollout_states.undo(record, SPEC, 1.0, "ada", "")
+    kept = [event.evidence[0]["number"] for event in record.history if event.evidence]
+    assert kept == list(range(10))[-rollout_states.EVIDENT_MAX :] and len(record.history) == 21
+
+
 @pytest.mark.parametrize(
     "change",
     [
