@@ -27,6 +27,7 @@ class _Asked:
     failed: int = 0  # in a row
     due: float = 0.0
     is_busy: bool = False
+    step: int = 0  # grows with each `anew`
 
 
 class Checks:
@@ -60,6 +61,7 @@ class Checks:
         """Another step: what was said before it does not count for it."""
         for asked in self._asked:
             asked.state, asked.text, asked.failed, asked.due = "unknown", "not asked yet", 0, 0.0
+            asked.step += 1
 
     def documents(self) -> list[dict[str, Any]]:
         return [
@@ -68,7 +70,7 @@ class Checks:
         ]
 
     async def _ask(self, asked: _Asked, document: Mapping[str, Any]) -> None:
-        check = asked.check
+        check, step = asked.check, asked.step
         try:
             async with asyncio.timeout(check.timeout_s):
                 question = _webhook(check, document) if check.kind == "webhook" else _prometheus(check)
@@ -77,6 +79,8 @@ class Checks:
             state, text = "unknown", str(error) or f"no answer within {check.timeout_s:g} s"
         finally:
             asked.is_busy = False
+        if asked.step != step:
+            return  # it was asked about the step before
         asked.state, asked.text = state, text[:TEXT_MAX]
         asked.failed = asked.failed + 1 if state == "fail" else (0 if state == "pass" else asked.failed)
 

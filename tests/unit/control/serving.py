@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import http.client
+import http.server
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Self
 
 from gorouter_py.control.status import Page, StatusServer
+from tests.system.harness import Served
 
 DEADLINE_S = 30.0
 
@@ -58,3 +60,33 @@ class Serving:
             yield connection
         finally:
             connection.close()
+
+
+class Answers(Served):
+    """Answers with `status` and `body`, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(_Handler)
+        self.status, self.body = 200, b""
+        self.asked: list[tuple[str, str, bytes]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Answers
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.server.asked.append((self.command, self.path, body))
+        self.send_response(self.server.status)
+        self.send_header("Content-Length", str(len(self.server.body)))
+        self.end_headers()
+        self.wfile.write(self.server.body)
+
+    do_GET = do_POST = _answer
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""

@@ -1,59 +1,20 @@
 """Webhooks and Prometheus queries against a server that answers what the test wants."""
 
 import asyncio
-import http.server
 import json
-import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from gorouter_py.control.rollout_checks import Checks
 from gorouter_py.control.rollout_spec import Check
-
-
-class Answers(http.server.ThreadingHTTPServer):
-    """Answers with `status` and `body`, and keeps what it was asked."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.status, self.body = 200, b""
-        self.asked: list[tuple[str, str, bytes]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: Answers
-
-    def _answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.server.asked.append((self.command, self.path, body))
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(self.server.body)))
-        self.end_headers()
-        self.wfile.write(self.server.body)
-
-    do_GET = do_POST = _answer
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing."""
+from tests.unit.control.serving import Answers
 
 
 @pytest.fixture
 def server() -> Iterator[Answers]:
-    it = Answers()
-    thread = threading.Thread(target=it.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    yield it
-    it.shutdown()
-    thread.join()
-    it.server_close()
+    with Answers() as it:
+        yield it
 
 
 def asked(check: Check, times: int = 1) -> Checks:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gorouter_py.control import intervals, rollout_states
 from gorouter_py.control.rollout_spec import Spec, body
@@ -137,6 +139,26 @@ def test_history_is_bounded() -> None:
         record = ACTIONS["resume"](ACTIONS["pause"](record))
     assert len(record.history) == rollout_states.HISTORY_MAX
     assert len(record.before) == rollout_states.BEFORE_MAX
+
+
+@given(st.lists(st.sampled_from([*ACTIONS, "promote"]), max_size=30), st.booleans())
+def test_whatever_is_done_a_record_stays_one(actions: list[str], extra: bool) -> None:
+    spec = Spec("v2", "v1", "version", SPEC.steps, pause_at=SPEC.pause_at, extras={"v3": 10.0} if extra else {})
+    record = begun(spec)
+    for action in actions:
+        try:
+            moved = getattr(rollout_states, {"set": "set_weight"}.get(action, action))(
+                record, spec, record.since + 1, "ada", "", *([37.5] if action == "set" else [])
+            )
+        except Impossible:
+            continue
+        assert moved.state in rollout_states.MOVES[record.state] and moved.epoch == record.epoch + 1
+        moves = intervals.moved(record.plan, moved.plan)
+        assert len(moves) <= 1  # one border moves, and nobody of a third version
+        assert all(2 not in pair for pair in moves)
+        record = rollout_states.settled(moved)
+        assert rollout_states.decode(rollout_states.encode(record)) == (record, spec)
+        assert record.state in {"ramping", "paused", "done", "aborted"}
 
 
 def test_old_evidence_is_let_go() -> None:

@@ -1,6 +1,7 @@
 """The engine with a registry, a store and a data plane that refuses what the real one does; time is the test's."""
 
 import asyncio
+import json
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from gorouter_py.control.registry import Limits, Registry, route_key
 from gorouter_py.control.rollouts import Rollouts, Wiring, Wish
 from gorouter_py.control.store import FileStore, Unavailable, Watcher
 from tests.unit.control.fakes import FakeLog, FakeNames, FakePlane, FakeTable
+from tests.unit.control.serving import Answers
 
 BOUNDS = (1_000_000, 10_000_000, 100_000_000)
 
@@ -217,6 +219,35 @@ def test_thresholds_end_it_and_stop_it() -> None:
         assert shown["state"] == "aborted" and shown["history"][-1]["who"] == "slo"
 
     run(scenario())
+
+
+def test_others_are_asked_before_a_step() -> None:
+    async def scenario(url: str, answers: Answers) -> None:
+        bench = Bench()
+        bench.two()
+        checks = [{"kind": "webhook", "url": url, "interval": "1s", "failures": 2}]
+        quiet = {"errors": False, "latency": False}
+        await bench.start(steps=["5%", "50%", "100%"], hold="2s", checks=checks, abort_if=quiet)
+        answers.status = 503
+        await bench.later(3)
+        shown = bench.it.of("a.test")
+        assert shown["weight"] == 5 and shown["checks"][0]["state"] == "unknown"
+        await bench.later(1)
+        assert "answered 503" in bench.it.of("a.test")["waits_for"]
+        answers.status = 200
+        await bench.later(1)  # asks
+        await bench.later(1)  # and goes on
+        shown = bench.it.of("a.test")
+        assert shown["weight"] == 50 and shown["checks"][0]["state"] == "unknown"  # another step is asked about anew
+        answers.status = 409
+        for _ in range(4):
+            await bench.later(1)
+        shown = bench.it.of("a.test")
+        assert shown["state"] == "aborted" and shown["history"][-1]["who"] == "checks"
+        assert json.loads(answers.asked[0][2])["route"] == "a.test"
+
+    with Answers() as answers:
+        run(scenario(answers.url, answers))
 
 
 def test_slow_is_what_is_slow_for_stable() -> None:
