@@ -37,12 +37,12 @@ class Checks:
         self._asked = [_Asked(check) for check in checks]
         self._spawn = spawn
 
-    def ask(self, now: float, document: Mapping[str, Any]) -> None:
-        """Sends the questions that are due. document: the rollout as the webhook gets it."""
+    def ask(self, now: float, document: Callable[[], Mapping[str, Any]]) -> None:
+        """Sends the questions that are due. document: gives the rollout as the webhook gets it."""
         for asked in self._asked:
             if now >= asked.due and not asked.is_busy:
                 asked.is_busy, asked.due = True, now + asked.check.interval_s
-                self._spawn(self._ask(asked, document))
+                self._spawn(self._ask(asked, document()))
 
     @property
     def worse(self) -> str:

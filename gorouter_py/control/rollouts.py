@@ -46,7 +46,7 @@ KEPT_S: Final = 2.0  # and a disk that is ours alone within this
 SEEN_S: Final = 10.0  # numbers alone
 OUTCOMES_STEP: Final = 1024
 ROLLOUTS_MAX: Final = 1000
-STEP: Final = 20  # rollouts looked at between two turns of the loop
+STEP: Final = 5  # rollouts looked at between two turns of the loop: 1 ms
 RETRIES: Final = 10
 SECRET_BYTES_MIN: Final = 16
 WHO_MAX: Final = 200
@@ -243,7 +243,7 @@ class Rollouts:
         if not self.lease.held:
             self._abort_if_worse(live)
             return
-        live.checks.ask(now, self.document(live))
+        live.checks.ask(now, lambda: self.document(live))
         decision = judge.decide(record, now, live.checks.worse, live.checks.waits)
         live.waits = "" if decision.action else decision.why
         if decision.action == "abort":

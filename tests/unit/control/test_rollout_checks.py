@@ -24,8 +24,8 @@ def asked(check: Check, times: int = 1) -> Checks:
         tasks: list[asyncio.Task[None]] = []
         checks = Checks([check], lambda work: tasks.append(asyncio.create_task(work)))
         for number in range(times):
-            checks.ask(number * check.interval_s, {"route": "a.test"})
-            checks.ask(number * check.interval_s, {"route": "a.test"})  # not due
+            checks.ask(number * check.interval_s, lambda: {"route": "a.test"})
+            checks.ask(number * check.interval_s, lambda: {"route": "a.test"})  # not due
             await asyncio.gather(*tasks)
         return checks
 
