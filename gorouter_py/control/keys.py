@@ -105,7 +105,7 @@ class Logging:
     disable_log_source_ip: bool = key(False, 'client address "-" in the access log')
     redact_query_params: str = key("none", "of GET requests, in the access log", choices=("none", "all", "hash"))
     enable_attempts_details: bool = key(False, "older: six of the extra_access_log_fields")
-    extra_access_log_fields: list[str] = key([], "times, attempts, the version of a rollout; unknown names are left out")
+    extra_access_log_fields: list[str] = key([], "times, attempts, a rollout's version; unknown ones are ignored")
     format: LogFormat = key(LogFormat)
 
 
