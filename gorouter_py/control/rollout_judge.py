@@ -21,6 +21,11 @@ EVIDENCE_MAX: Final = 50
 SLOW_REQUESTS_MIN: Final = 100  # of stable, before there is a threshold
 SLOW_PERIOD_S: Final = 10.0
 SLOW_CHANGE: Final = 0.1
+# Slower than stable's quantile by so much, or by so many ns: less is noise that no user feels.
+SLOW_FACTOR: Final = 1.2
+SLOW_MARGIN_NS: Final = 5_000_000
+# After a change of the weight nothing is slow: the canary's new users still open its connections, stable's have theirs.
+WARM_UP_S: Final = 10.0
 QUANTILES: Final = {"p95": 0.95, "p99": 0.99}
 
 
@@ -50,6 +55,8 @@ class Judge:
         self.numbers: RolloutNumbers | None = None
         self._at_step: list[VersionNumbers] = []  # numbers when the weight became what it is
         self._slow_set = -SLOW_PERIOD_S
+        self._slots: dict[int, int] = {}
+        self._changed = -WARM_UP_S  # when the slots became what they are
         self.slow_ns = 0
         self.slo: tuple[str, str] | None = None
         if spec.slo is not None:
@@ -61,6 +68,8 @@ class Judge:
         """The weight is another one, or in force for the first time."""
         slots = rollout_states.weights(record, self._spec)
         both = slots[CANARY] + slots[STABLE]
+        if slots != self._slots:
+            self._slots, self._changed = slots, now
         if self.verdict is not None and record.is_active:  # of one that has ended it stays what it was
             self.verdict.exposed(slots[CANARY] / both if both else 1.0, now)
         self._at_step = list(self.numbers["versions"]) if self.numbers is not None else []
@@ -71,6 +80,8 @@ class Judge:
         """A first failure of a user."""
         number = event["version"]
         metric = rollout_view.METRICS.get(event["metric"], "")
+        if metric == "latency" and self._is_warming_up(now):
+            return  # the data plane has not heard of it yet
         if number == CANARY:
             self.evidence.append(rollout_view.outcome(event, self._spec.names))
         if self.verdict is not None and metric in self._spec.metrics and number in (STABLE, CANARY):
@@ -89,6 +100,9 @@ class Judge:
 
     def slower_than(self, now: float) -> int | None:
         """The threshold of "slow" in ns if it is to be another one now."""
+        if self._is_warming_up(now):
+            was, self.slow_ns, self._slow_set = self.slow_ns, 0, now - SLOW_PERIOD_S
+            return 0 if was else None
         share = QUANTILES.get(self._spec.latency)
         if share is None or self.numbers is None or now - self._slow_set < SLOW_PERIOD_S:
             return None
@@ -96,11 +110,14 @@ class Judge:
         found = rollout_view.quantile_ms(stable, self._bounds_ns, share)
         if found is None or sum(stable) < SLOW_REQUESTS_MIN:
             return None
-        wanted = int(found * 1e6)
+        wanted = int(max(found * 1e6 * SLOW_FACTOR, found * 1e6 + SLOW_MARGIN_NS))
         if abs(wanted - self.slow_ns) <= SLOW_CHANGE * self.slow_ns:
             return None
         self.slow_ns, self._slow_set = wanted, now
         return wanted
+
+    def _is_warming_up(self, now: float) -> bool:
+        return 0 <= now - self._changed < WARM_UP_S
 
     # -- what it says --------------------------------------------------------------------------------------
 

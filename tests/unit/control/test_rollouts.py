@@ -260,10 +260,36 @@ def test_slow_is_what_is_slow_for_stable() -> None:
         assert bench.plane.slow == {}
         bench.enough(0, 1000, buckets=(900, 100, 0, 0))
         await bench.later(20)
-        assert bench.plane.slow == {"a.test": 5_500_000}
+        assert bench.plane.slow == {"a.test": 10_500_000}  # 5.5 ms, and what nobody feels
         bench.enough(0, 1000, buckets=(899, 101, 0, 0))
         await bench.later(20)
-        assert bench.plane.slow == {"a.test": 5_500_000}
+        assert bench.plane.slow == {"a.test": 10_500_000}
+
+    run(scenario())
+
+
+def test_trap_b_nothing_is_slow_while_a_new_weight_warms_up() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.two()
+        await bench.start(steps=["5%", "50%", "100%"], hold="1h", abort_if={"latency": "p99"})
+        bench.enough(0)
+        await bench.later(20)
+        assert bench.plane.slow["a.test"] > 0
+        await bench.it.act("a.test", "promote", "ada", "")
+        bench.plane.fail("a.test", 1, "slow", 40)  # they were on their way
+        bench.it.poll()
+        assert not bench.plane.waiting
+        await bench.later(1)
+        assert bench.plane.slow["a.test"] == 0
+        shown = bench.it.of("a.test")
+        assert shown["state"] == "ramping" and shown["verdict"]["metrics"]["latency"]["canary"] == 0
+        await bench.later(10)
+        assert bench.plane.slow["a.test"] > 0
+        bench.plane.fail("a.test", 1, "slow", 40)
+        bench.it.poll()
+        await bench.settle()
+        assert bench.it.of("a.test")["state"] == "aborted"
 
     run(scenario())
 
