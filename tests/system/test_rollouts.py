@@ -275,7 +275,8 @@ def test_what_is_offered_is_what_the_document_says(asked: tuple[Router, Steering
     document = steering.client.call("GET", "/v1/openapi.json")
     openapi_spec_validator.validate(document)
     one = "/v1/rollouts/{route}"
-    paths = {(method, path) for path, rows in document["paths"].items() for method in rows}
+    offered = {(method, path) for path, rows in document["paths"].items() for method in rows}
+    paths = {(method, path) for method, path in offered if path.startswith("/v1/rollouts")}
     assert paths == {
         ("get", "/v1/rollouts"), ("get", one), ("put", one), ("delete", one), ("post", one + "/actions/{action}"),
         ("get", one + "/events"), ("get", one + "/why"), ("post", one + "/explain"),

@@ -1,10 +1,12 @@
-"""An instance that is gone before it got a byte: the request is still unused, and goes on whatever its method.
+"""An instance that is gone before it got a byte: the request is still unused, and goes on to
+another one whatever its method.
 
 The moment is made, not waited for: a full queue holds the router's connect back, and the router is stopped while the
 instance takes the connection and closes it.
 """
 
 import os
+import select
 import signal
 import socket
 from collections.abc import Iterator
@@ -42,10 +44,19 @@ def full() -> Iterator[tuple[socket.socket, ExitStack]]:
 def test_closed_before_anything_was_sent(full: tuple[socket.socket, ExitStack], method: str, hard: bool) -> None:
     listening, waiting = full
     port = listening.getsockname()[1]
-    with Router("--route", f"a.test=127.0.0.1:{port}") as router, Wire.connect(router.port) as client:
+    text = f"{method} / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc".encode()
+    with socket.create_server(("127.0.0.1", 0)) as other, ExitStack() as open_:
+        other.settimeout(60)
+        routes = [f"a.test=127.0.0.1:{port}", f"a.test=127.0.0.1:{other.getsockname()[1]}"]
+        router = open_.enter_context(Router("--route", routes[0], "--route", routes[1]))
+        client = open_.enter_context(Wire.connect(router.port))
+        client.send(text)
+        if until(lambda: connecting(port) or arrived(other)) == "arrived":  # the other one was first in turn
+            answer(other, method, b"Connection: close\r\n")
+            assert client.answer().body == b"ok"
+            client.send(text)
+            until(lambda: connecting(port))
         assert router.process is not None
-        client.send(f"{method} / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc".encode())
-        until(lambda: connecting(port))
         os.kill(router.process.pid, signal.SIGSTOP)
         try:
             with listening.accept()[0]:
@@ -57,9 +68,19 @@ def test_closed_before_anything_was_sent(full: tuple[socket.socket, ExitStack], 
                 taken.close()
         finally:
             os.kill(router.process.pid, signal.SIGCONT)
-        with Wire(listening.accept()[0]) as again:
-            request = again.request()
-            assert request is not None
-            assert (request.method, request.body) == (method, b"abc")
-            again.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-            assert client.answer().body == b"ok"
+        answer(other, method)
+        assert client.answer().body == b"ok"
+
+
+def arrived(listening: socket.socket) -> str:
+    """Says so if a connection waits to be accepted."""
+    return "arrived" if select.select([listening], [], [], 0)[0] else ""
+
+
+def answer(listening: socket.socket, method: str, fields: bytes = b"") -> None:
+    """Takes the next connection and answers its request."""
+    with Wire(listening.accept()[0]) as taken:
+        request = taken.request()
+        assert request is not None
+        assert (request.method, request.body) == (method, b"abc")
+        taken.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + fields + b"\r\nok")
