@@ -391,9 +391,13 @@ class Rollouts:
             self._apply(live)
 
     def _forget(self, live: _Live) -> None:
-        route = live.record.route
-        del self._lives[route]
+        del self._lives[live.record.route]
         self._numbers.pop(live.number, None)
+        self._unsplit(live.record.route)
+        self._it.changed()
+
+    def _unsplit(self, route: str) -> None:
+        """The route as it is without a rollout."""
         self._it.routes.set_split(route, None)
         uri = self._it.routes.spelling(route)
         if uri is not None:
@@ -401,7 +405,6 @@ class Rollouts:
                 self._it.plane.set_rollout(uri, None)
             except (LookupError, ValueError, BlockingIOError) as error:
                 self._log.error("rollout-not-removed", route=route, error=str(error))
-        self._it.changed()
 
     # -- changes -------------------------------------------------------------------------------------------
 
@@ -647,13 +650,7 @@ class Rollouts:
         if live is not None:
             self._apply(live)
             return
-        self._it.routes.set_split(key, None)
-        uri = self._it.routes.spelling(key)
-        if uri is not None:
-            try:
-                self._it.plane.set_rollout(uri, None)
-            except (ValueError, LookupError, BlockingIOError) as error:
-                self._log.error("rollout-not-removed", route=key, error=str(error))
+        self._unsplit(key)
 
     async def act(self, route: str, action: str, who: str, why: str, weight: float | None = None) -> dict[str, Any]:
         """Does what an operator says and gives the rollout object. Refusal."""

@@ -3,38 +3,21 @@
 import http.client
 import http.server
 import json
-import threading
 from collections import Counter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from gorouter_py.control.admin_client import AdminClient, AdminError, route_path
-from tests.system.harness import DEADLINE_S, NatsServer, Router, until
+from tests.system.harness import DEADLINE_S, NatsServer, Router, Served, until
 
 
-class Instance(http.server.ThreadingHTTPServer):
-    """An app that answers its version; `status` can be changed while it runs. Context manager."""
-
-    daemon_threads = True
+class Instance(Served):
+    """An app that answers its version; `status` can be changed while it runs."""
 
     def __init__(self, version: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
+        super().__init__(_Answer)
         self.version = version
         self.status = 200
-        self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
-
-    @property
-    def port(self) -> int:
-        return int(self.server_address[1])
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self._thread.join()
-        self.server_close()
 
 
 class _Answer(http.server.BaseHTTPRequestHandler):

@@ -279,17 +279,14 @@ def fetch(
         connection.close()
 
 
-class Backend(socketserver.ThreadingTCPServer):
-    """Answers every request with `body`; a request for /wait only once `release` is set."""
+class Served(socketserver.ThreadingTCPServer):
+    """A server on a free port of 127.0.0.1 that runs on a thread while it is entered."""
 
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, body: bytes = b"hello") -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
-        self.body = body
-        self.release = threading.Event()
-        self.waiting = threading.Semaphore(0)
+    def __init__(self, handler: type[socketserver.BaseRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
 
     @property
@@ -301,10 +298,23 @@ class Backend(socketserver.ThreadingTCPServer):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.release.set()
         self.shutdown()
         self._thread.join()
         self.server_close()
+
+
+class Backend(Served):
+    """Answers every request with `body`; a request for /wait only once `release` is set."""
+
+    def __init__(self, body: bytes = b"hello") -> None:
+        super().__init__(_Answer)
+        self.body = body
+        self.release = threading.Event()
+        self.waiting = threading.Semaphore(0)
+
+    def __exit__(self, *_: object) -> None:
+        self.release.set()
+        super().__exit__()
 
 
 class _Answer(socketserver.StreamRequestHandler):

@@ -307,16 +307,20 @@ def test_what_is_offered_is_what_the_document_says(asked: tuple[Router, Steering
         cookie = ask(router, route=route)[2]
         explained = other.client.call("POST", route_path(route, "explain"), {"cookie": f"gr_c={cookie}"})
         assert explained["reason"] == "cookie" and explained["version_name"] == ask(router, cookie, route)[1]
-        text = fetch(router.admin_port, "/metrics")[2].decode()
-        for line in (
+        shown = [
             'gorouter_canary_weight{route="other.test",version="v2"} 10.0',
             'gorouter_canary_share{route="other.test",version="v1"}',
             'gorouter_canary_requests_total{route="other.test",version="v1"}',
             'gorouter_canary_log_evalue{route="other.test"}',
             'gorouter_canary_decision_total{action="promote"}',
             'gorouter_canary_response_head_seconds_bucket{le="+Inf",route="other.test",version="v1"}',
-        ):
-            assert line in text, line
+        ]
+
+        def missing() -> list[str]:
+            text = fetch(router.admin_port, "/metrics")[2].decode()
+            return [line for line in shown if line not in text]
+
+        until(lambda: not missing(), f"{shown} in /metrics")
 
 
 def register_on(router: Router, route: str, *instances: Instance) -> None:
