@@ -123,16 +123,25 @@ class RuncEngine:
     # -- a container's start and end --------------------------------------------------------------------------
 
     async def create(self, spec: Spec) -> None:
+        making = asyncio.ensure_future(self._create(spec))
         try:
-            await self._create(spec)
+            await asyncio.shield(making)
         except BaseException as error:
-            try:
-                await asyncio.shield(self._remove(spec))
-            except EngineError as left:
-                self._log.error("half a container is left", container=spec.container_id, reason=str(left))
+            await asyncio.shield(self._undo(spec, making))
             if isinstance(error, OSError):
                 raise EngineError(_reason(error)) from error
             raise
+
+    async def _undo(self, spec: Spec, making: asyncio.Future[None]) -> None:
+        """Takes down what a creation that failed, or that nobody waits for any more, has made."""
+        # Its threads and processes cannot be called off: what they make after the clean-up would stay.
+        await asyncio.wait([making])
+        if not making.cancelled():
+            making.exception()
+        try:
+            await self._remove(spec)
+        except EngineError as left:
+            self._log.error("half a container is left", container=spec.container_id, reason=str(left))
 
     async def _create(self, spec: Spec) -> None:
         namespace = -1
