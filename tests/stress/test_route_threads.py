@@ -58,6 +58,7 @@ def test_readers_never_see_a_wrong_or_missing_route(seed: int) -> None:
     assert probe.route_live() == before
 
 
+@pytest.mark.race
 @pytest.mark.release_only
 @pytest.mark.parametrize("defines", [(), ("DP_POISON",)], ids=["cells", "malloc"])
 def test_no_race(tmp_path: Path, defines: tuple[str, ...]) -> None:
@@ -66,6 +67,7 @@ def test_no_race(tmp_path: Path, defines: tuple[str, ...]) -> None:
     assert "ThreadSanitizer" not in done.stderr
 
 
+@pytest.mark.race
 @pytest.mark.release_only
 @pytest.mark.parametrize("mistake", ["ROUTE_PLANT_SILENT", "ROUTE_PLANT_KEPT"])
 def test_a_planted_race_is_found(tmp_path: Path, mistake: str) -> None:
