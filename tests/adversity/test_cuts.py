@@ -10,7 +10,7 @@ import pytest
 from tests.adversity.exchanges import EXCHANGES, Instance, Recorder, Request, judge
 from tests.support.between import DOWN, UP, Between, Cut
 from tests.support.origins import Origin
-from tests.support.plane import MakeOrigin, MakeRouter, Router
+from tests.support.plane import MakeOrigin, MakeRouter, Router, until
 from tests.support.wire import Message
 
 MakeBetween = Callable[[int], Between]
@@ -108,7 +108,7 @@ def test_cut_at_every_octet(
                 seen = chain.run(requests)
             except AssertionError as error:
                 raise AssertionError(f"cut {how} after {at} of {length} octets: {error}") from error
-            assert any(one.was_cut for one in (chain.near, *chain.fars)), (at, how)
+            until(lambda: any(one.was_cut for one in (chain.near, *chain.fars)), f"{how} after {at}")
             assert len(seen) == len(requests) or seen[-1] not in ("whole", "200"), (at, how, seen)
     chain.arm()
     assert chain.run(requests) == ["whole"] * len(requests)

@@ -45,7 +45,7 @@ def test_from_start_to_end(rig: Rig) -> None:
     visit(rig.port, HOST, crowd)
     assert share(crowd, "v2") == pytest.approx(10, abs=0.5)
 
-    assert re.search(r"v2 +canary +10% +\d", done(rig, "status"))
+    until(lambda: re.search(r"v2 +canary +10% +\d", done(rig, "status")))  # numbers are those of the last second
     assert "kim" in done(rig, "status") and "new" in done(rig, "status")
     assert json.loads(done(rig, "status", HOST, "--json"))["weight"] == 10.0
     mine = next(person for person in crowd if person.versions[0] == "v2")

@@ -129,6 +129,9 @@ def config(
     }
 
 
+_SET_BY_SHELL = {"as": "v", "data": "d"}
+
+
 def rlimits(wanted: Mapping[str, int]) -> list[dict[str, Any]]:
     """`wanted` over the built-in ones. Without the right to raise a hard limit, ours is the most a job can have."""
     unknown = sorted(wanted.keys() - RLIMITS.keys())
@@ -155,18 +158,28 @@ def _may_raise() -> bool:
     return bool(int(effective, 16) >> 24 & 1)
 
 
+def _split_limits(limits: Mapping[str, int]) -> tuple[dict[str, int], str]:
+    """Limits that hold from the start, and those that the job's shell sets, as words of its ulimit (which counts KiB).
+
+    runc's own start takes more address space than many a job is given."""
+    late = {name: limits[name] for name in _SET_BY_SHELL if 0 <= limits.get(name, INFINITE) < 1 << 63}
+    early = {name: value for name, value in limits.items() if name not in late}
+    return early, " ".join(f"-{_SET_BY_SHELL[name]} {value // 1024}" for name, value in late.items())
+
+
 def process(user: str, uid: int, limits: Mapping[str, int], nested: bool) -> dict[str, Any]:
     """One job: bash as `user` ("root" or "vcap"), with the script on its stdin."""
     privileged = user == "root"
     home = Path("/", "root") if privileged else HOME
     held = list(CAPABILITIES + (_NESTED if nested else ())) if privileged else []
     path = "/sbin:/bin:/usr/sbin:/usr/bin" if privileged else "/bin:/usr/bin"
+    early, late = _split_limits(limits)
     return {
         "user": {"uid": 0 if privileged else uid, "gid": 0 if privileged else uid, "umask": 0o022},
-        "args": ["/bin/bash"],
+        "args": ["/bin/bash", "-c", f"ulimit {late} && exec /bin/bash"] if late else ["/bin/bash"],
         "env": [f"HOME={home}", f"USER={user}", f"PATH={path}", f"LANG={os.environ.get('LANG', 'en_US.UTF-8')}"],
         "cwd": str(home),
         "capabilities": {kind: held for kind in ("bounding", "effective", "permitted")},
-        "rlimits": rlimits(limits),
+        "rlimits": rlimits(early),
         "noNewPrivileges": True,
     }

@@ -71,6 +71,9 @@ def test_built_in_resource_limits(box: Box) -> None:
 
 def test_resource_limits_of_a_request(box: Box) -> None:
     assert box.run("ulimit -n; ulimit -v", nofile=77, **{"as": 1 << 30})[1].split() == ["77", str(1 << 20)]
+    # less than what starts the job needs itself
+    small = box.run("ulimit -v; ulimit -d; ulimit -H -v", **{"as": 64 << 20, "data": 32 << 20})[1].split()
+    assert small == [str(64 << 10), str(32 << 10), str(64 << 10)]
     with pytest.raises(EngineError, match=r"unknown resource limit 'files'; valid: as, core, "):
         box.run("true", files=3)
 
