@@ -1,6 +1,7 @@
 """The page of a rollout in a real browser, fed by a scripted admin API, which can show what is hard to bring about:
 every state, hostile names, a router that goes away. tests/system/test_canary_acceptance.py has it before a router."""
 
+import contextlib
 import copy
 import http.server
 import json
@@ -169,9 +170,13 @@ def test_actions_ask_first(page: Browser, admin: Admin) -> None:
     assert admin.acted[0][2] == {"who": "kim", "why": "more", "weight": 7.5}
 
     admin.refuse = {"error": "ended", "reason": "the rollout has ended"}
-    page.click("[data-action=undo]")
-    page.click("#confirm-yes")
-    page.until("document.getElementById('problem').innerText === 'the rollout has ended'")
+    told = "document.getElementById('problem').innerText === 'the rollout has ended'"
+    for last in (False, False, True):  # on a busy machine a click may come while the page is being drawn anew
+        page.click("[data-action=undo]")
+        page.click("#confirm-yes")
+        with contextlib.nullcontext() if last else contextlib.suppress(AssertionError):
+            page.until(told, 60.0 if last else 15.0)
+            break
 
 
 def test_a_weight_is_checked(page: Browser, admin: Admin) -> None:
