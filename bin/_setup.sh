@@ -7,6 +7,10 @@ PY=$VENV/bin/python
 # pytest's arguments for a run of everything: two processes a core, a file of tests in one of them.
 SPREAD=(-n "$(($(nproc) * 2))" --dist loadfile -p no:benchmark)
 
+# Python's compiled modules are kept, which container images like to forbid: without them each start of a router, and
+# each process of a test run, compiles every module anew.
+unset PYTHONDONTWRITEBYTECODE
+
 say() { printf '\033[1m==>\033[0m %s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 

@@ -13,6 +13,9 @@ import re
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from gorouter_py.control import lean_nats  # noqa: F401
+
+# isort: split
 import nats.errors
 import nats.js.errors
 from nats.js.kv import KeyValue

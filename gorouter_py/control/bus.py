@@ -18,6 +18,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from gorouter_py.control import lean_nats  # noqa: F401
+
+# isort: split
 import nats
 import nats.errors
 from nats.aio.client import Client

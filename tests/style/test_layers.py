@@ -27,6 +27,7 @@ VALUES = {
     "http_client",
     "intervals",
     "keys",
+    "lean_nats",
     "lease",
     "messages",
     "throttle",
@@ -61,7 +62,7 @@ CONTROL_ALLOWED = {
 }
 PYTHON_HOMES = {
     "yaml": {"component", "control.config"},
-    "nats": {"component", "control.bus", "control.bucket"},
+    "nats": {"component", "control.bus", "control.bucket", "control.lean_nats"},
     "click": {f"control.{command}" for command in COMMANDS},
     "uvloop": {"control.app", "control.cli"},
     "prometheus_client": {"control.metrics"},
