@@ -213,6 +213,7 @@ cdef int fill_plan(Plan *p, dict spec, _Texts texts) except -1:
     fill_intervals(p, spec["intervals"])
     fill_identity(p, spec["identity"], texts)
     fill_lists(p, spec, texts)
+    split.seal(p)
     return 0
 
 
@@ -454,8 +455,7 @@ cdef dict explain_cohort(Shared *g, Split *s, Head *h, bytes peer):
     a.peer = view(peer)
     a.sticky_id = choice.sticky_of(h, &g.cfg, &bound)
     a.now_ms = clock.mono_ns() // 1000000
-    a.random = 0
-    a.dry = True
+    a.rng = NULL
     cohort.decide(&a, s, &d)
     return {
         "version": d.version,

@@ -20,6 +20,22 @@ def coordinate_parse(bytes value, bytes key=b""):
     return id
 
 
+def coordinate_spot(bytes data):
+    """What the quick look finds in a request's head, None where it is unsure and False where there is nothing; and what
+    the thorough one finds, None for nothing."""
+    cdef Field fields[64]
+    cdef Head h
+    cdef bint absent = False
+    cdef uint64_t quick, id = 0
+    cdef u32 scanned = 0
+    h.fields = fields
+    h.cap = 64
+    if h1.parse_request(&h, guarded(data, len(data)), <u32>len(data), &scanned) <= 0:
+        raise ValueError("not a request head")
+    quick = rollout_coordinate.spot(&h, &absent)
+    return False if absent else quick or None, id if rollout_coordinate.read(&h, NULL, &id) else None
+
+
 def coordinate_write(uint64_t id, bytes key=b""):
     cdef char text[32]
     cdef char *end = rollout_coordinate.write(text, id, <const uint8_t *><const char *>key if key else NULL)

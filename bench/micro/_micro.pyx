@@ -278,6 +278,7 @@ cdef class Splitting(Forwarding):
         self.plan.n_intervals = 2
         self.plan.ends[0], self.plan.owners[0] = 62259, 0
         self.plan.ends[1], self.plan.owners[1] = 65536, 1
+        split.seal(self.plan)
         dp.store8(&self.e.version, 0)
         self.parts = split.split_new(self.plan, <endpoint.EndpointArray *>dp.loadp_acq(<void **>&self.e.pool.array))
         if self.parts == NULL:
@@ -308,16 +309,23 @@ cdef class Splitting(Forwarding):
 
     def decide(self, u32 n):
         """Reads the coordinate and takes the version n times; returns the last one's (version, coordinate)."""
-        cdef cohort.Asker a
         cdef u32 i
-        memset(&a, 0, sizeof(a))
-        a.h = &self.x.req
-        a.cfg = &self.shared.cfg
-        a.peer = span.make(self.x.down.peer, self.x.down.ip_len)
         with nogil:
             for i in range(n):
-                cohort.decide(&a, self.parts, &self.x.cohort)
+                cohort.decide_bare(&self.x.req, self.plan, &self.x.cohort)
         return self.x.cohort.version, self.x.cohort.u
+
+    def book(self, u32 n):
+        """Counts the outcome of a request n times, as at its end; returns n."""
+        cdef u32 i
+        self.x.head_ns = self.x.began_ns + 100000
+        choice.enter(self.x, self.parts, False)
+        self.x.booked = 0
+        with nogil:
+            for i in range(n):
+                outcome.book(self.x, self.x.head_ns)
+        outcome.let_go(self.x)
+        return n
 
     def whole(self, u32 n):
         """All of it n times: enter the rollout, choose in the version, book the outcome, leave; as plain()."""

@@ -1,4 +1,7 @@
-"""What a rollout adds to a request: `whole` minus `plain`. 1 us in the table is 1 ns per request."""
+"""What a rollout adds to a request: `whole` minus `plain`, of it `decide` for the version, `book` for the outcome.
+
+1 us in the table is 1 ns per request.
+"""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -35,3 +38,8 @@ def test_decide_the_version(micro: ModuleType, steps: Callable[..., Any], head: 
 @pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
 def test_choose_and_book_in_a_rollout(micro: ModuleType, steps: Callable[..., Any], head: bytes) -> None:
     assert steps(micro.Splitting(head, ANSWER).whole) == STEPS
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+def test_book_the_outcome(micro: ModuleType, steps: Callable[..., Any], head: bytes) -> None:
+    assert steps(micro.Splitting(head, ANSWER).book) == STEPS

@@ -140,18 +140,19 @@ cdef inline bint enter(Exchange *x, Split *s, bint decided) noexcept nogil:
     outcome.let_go(x)
     if not outcome.hold(x, s.plan.state):
         return False
+    x.booked = endpoint.NO_VERSION
+    if not decided and cohort.decide_bare(&x.req, s.plan, &x.cohort):
+        return True
     a.h = &x.req
     a.cfg = &w.shared.cfg
-    a.peer = span.make(x.down.peer + x.down.ip_off, x.down.ip_len)
+    a.peer = outcome.peer_of(x)
     a.sticky_id = x.sticky_id if x.flags & X_STICKY else span.make(NULL, 0)
     a.now_ms = w.now_ms
-    a.random = rng.next_u64(&w.rng)
-    a.dry = False
+    a.rng = &w.rng
     if decided:
         cohort.know(&a, s.plan, &x.cohort)
     else:
         cohort.decide(&a, s, &x.cohort)
-    x.booked = endpoint.NO_VERSION
     return True
 
 # An endpoint of one version; as balance.choose.
@@ -211,11 +212,11 @@ cdef inline Endpoint *choose_version(Exchange *x, Pool *p, Split *s, const balan
         e = balance.choose(p, &x.pick, x.w.now_ms, r, full)
     if x.attempts == 0:
         x.booked = dp.load8(&e.version) if e != NULL else version
-        l = outcome.lane_of(x, version)
-        if l != NULL:
-            if x.cohort.marks & M_DRAWN:
+        if x.cohort.marks & (M_DRAWN | M_KEPT):
+            l = outcome.lane_of(x, version)
+            if l != NULL and x.cohort.marks & M_DRAWN:
                 dp.bump64(&l.drawn, 1)
-            if x.cohort.marks & M_KEPT:
+            if l != NULL and x.cohort.marks & M_KEPT:
                 dp.bump64(&l.kept, 1)
     return e
 

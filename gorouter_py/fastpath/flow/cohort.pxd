@@ -4,7 +4,8 @@
 # (DataPlane.explain). Its only effect is the draw of a coordinate for a client that has none.
 from libc.string cimport memcmp, memset
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
-from gorouter_py.fastpath.base cimport csys, dp, fmt, span
+from gorouter_py.fastpath.base cimport csys, dp, fmt, rng, span
+from gorouter_py.fastpath.base.rng cimport Rng
 from gorouter_py.fastpath.http cimport cookies, coordinate, heads
 from gorouter_py.fastpath.http.heads cimport Head
 from gorouter_py.fastpath.route cimport balance, endpoint, rollout, split, sticky
@@ -19,8 +20,7 @@ cdef struct Asker:
     Span peer               # address at the other end of the connection, as text
     Span sticky_id          # of a valid sticky session; n == 0 = none
     u64 now_ms
-    u64 random
-    bint dry                # nothing is drawn or shared: what would be
+    Rng *rng                # NULL: nothing is drawn or shared, but told what would be
 
 # ---- the client's address ------------------------------------------------------------------------------------------
 
@@ -38,13 +38,18 @@ cdef inline Span last_forwarded(const Head *h) noexcept nogil:
         i -= 1
     return span.trim(span.make(v.p + i, v.n - i))
 
-cdef inline Span client_address(const Asker *a, const Plan *p) noexcept nogil:
+cdef inline Span client_address(const Head *h, Span peer, bint forwarded) noexcept nogil:
     cdef Span v
-    if p.forwarded_for:
-        v = last_forwarded(a.h)
+    if forwarded:
+        v = last_forwarded(h)
         if v.n:
             return v
-    return a.peer
+    return peer
+
+# The address as a number, by which many failures of one place are told.
+cdef inline u64 address_key(const Head *h, Span peer, bint forwarded) noexcept nogil:
+    cdef Span v = client_address(h, peer, forwarded)
+    return dp.hash64(v.p, v.n, 0)
 
 # An address as its 4 or 16 bytes; their number, 0 if it is none.
 cdef inline u32 address_bytes(Span text, u8 *out) noexcept nogil:
@@ -101,7 +106,7 @@ cdef inline bint applies(const Asker *a, const Plan *p, const Match *m, Cohort *
     if m.where == split.BY_AGENT:
         return fits(m, heads.get(a.h, heads.N_USER_AGENT))
     if m.where == split.BY_ADDRESS:
-        return address_bytes(client_address(a, p), addr) == m.net_len and in_net(addr, m.net, m.bits)
+        return address_bytes(client_address(a.h, a.peer, p.forwarded_for), addr) == m.net_len and in_net(addr, m.net, m.bits)
     # a cohort of its own, by the same coordinate: another hash of it
     if not (d.marks & M_HAS_U):
         place(a, p, d)
@@ -158,7 +163,7 @@ cdef inline bint identify(const Asker *a, const Plan *p, Cohort *d) noexcept nog
     cdef Span v
     cdef u32 n, bits
     if p.identity_where == split.BY_ADDRESS:
-        n = address_bytes(client_address(a, p), addr)
+        n = address_bytes(client_address(a.h, a.peer, p.forwarded_for), addr)
         bits = p.identity_bits4 if n == 4 else p.identity_bits6
         if n == 0:
             return False
@@ -178,14 +183,14 @@ cdef inline bint identify(const Asker *a, const Plan *p, Cohort *d) noexcept nog
 
 # The coordinate that the request brings. False if it brings none.
 cdef inline bint known(const Asker *a, const Plan *p, Cohort *d) noexcept nogil:
-    cdef Span v
-    cdef u64 id = 0
+    cdef bint absent
+    cdef u64 id
     if p.mode == split.MODE_IDENTITY and identify(a, p, d):
         return True
     if p.mode == split.MODE_REQUEST or not (a.h.flags & heads.F_HAS_COOKIE):
         return False
-    v = cookies.get_cookie(a.h, b"gr_c", 4)
-    if v.p == NULL or not coordinate.parse(v, <const u8 *>p.key if p.is_signed else NULL, &id):
+    id = coordinate.spot(a.h, &absent)
+    if absent or ((id == 0 or p.is_signed) and not coordinate.read(a.h, <const u8 *>p.key if p.is_signed else NULL, &id)):
         return False
     d.unit = id
     set_u(p, <u16>(id >> 48), WHY_COOKIE, d)
@@ -202,14 +207,15 @@ cdef inline void draw(const Asker *a, const Plan *p, Cohort *d) noexcept nogil:
     cdef rollout.Rollout *r = p.state
     cdef int at = -1
     cdef bint shared = False
-    if a.dry:
+    if a.rng == NULL:
         set_u(p, rollout.nth_draw(r, dp.load64(&r.draws)), WHY_DRAW, d)
         return
     if p.mode == split.MODE_REQUEST:
         set_u(p, rollout.draw(r), WHY_DRAW, d)
+        d.unit = address_key(a.h, a.peer, p.forwarded_for)
         d.marks |= M_DRAWN
         return
-    d.id = rollout.draw_shared(r, client_key(a), a.random, a.now_ms, &at, &shared)
+    d.id = rollout.draw_shared(r, client_key(a), rng.next_u64(a.rng), a.now_ms, &at, &shared)
     d.share = <u32>(at + 1)
     d.unit = d.id
     set_u(p, <u16>(d.id >> 48), WHY_SHARED if shared else WHY_DRAW, d)
@@ -245,13 +251,30 @@ cdef inline u8 kept_in(const Asker *a, Split *s) noexcept nogil:
 
 # ---- all together --------------------------------------------------------------------------------------------------
 
+# Most requests of a rollout: they bring their coordinate, and nothing else matters. False: it takes decide().
+cdef inline bint decide_bare(const Head *h, const Plan *p, Cohort *d) noexcept nogil:
+    cdef bint absent
+    cdef u64 id
+    if not p.is_bare or not (h.flags & heads.F_HAS_COOKIE):
+        return False
+    id = coordinate.spot(h, &absent)
+    if id == 0:
+        return False
+    d.unit = id
+    d.id = 0
+    d.share = 0
+    d.rule = 0
+    d.marks = M_FORWARDED if p.forwarded_for else 0
+    set_u(p, <u16>(id >> 48), WHY_COOKIE, d)
+    d.version = split.version_of(p, d.slot)
+    return True
+
 # What is known of a client before anything is decided.
 cdef inline void know(const Asker *a, const Plan *p, Cohort *d) noexcept nogil:
-    cdef Span address = client_address(a, p)
     memset(d, 0, sizeof(Cohort))
-    d.address = dp.hash64(address.p, address.n, 0)
-    d.unit = d.address
     d.version = p.stable
+    if p.forwarded_for:
+        d.marks = M_FORWARDED
 
 cdef inline void decide(const Asker *a, Split *s, Cohort *d) noexcept nogil:
     cdef const Plan *p = s.plan
@@ -266,12 +289,15 @@ cdef inline void decide(const Asker *a, Split *s, Cohort *d) noexcept nogil:
     if p.sticky_keep and a.sticky_id.n:
         stay = kept_in(a, s)
         if stay != endpoint.NO_VERSION and not (has_u and split.version_of(p, d.slot) == stay):
+            if not has_u:
+                d.unit = address_key(a.h, a.peer, p.forwarded_for)
             d.version = stay
             d.reason = WHY_STICKY
             d.marks |= M_KEPT
             return
     if not has_u:
         if p.sessions_new_only and p.mode != split.MODE_REQUEST and has_session(a):
+            d.unit = address_key(a.h, a.peer, p.forwarded_for)
             d.reason = WHY_NEW_SESSIONS
             return
         draw(a, p, d)

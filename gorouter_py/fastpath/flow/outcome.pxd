@@ -11,7 +11,7 @@ from gorouter_py.fastpath.net cimport tally, tap
 from gorouter_py.fastpath.net.tally cimport Lane, Outcome, Tally
 from gorouter_py.fastpath.route cimport endpoint, rollout
 from gorouter_py.fastpath.route.rollout cimport Rollout
-from gorouter_py.fastpath.flow cimport fault
+from gorouter_py.fastpath.flow cimport cohort, fault
 from gorouter_py.fastpath.flow.state cimport *
 
 # ---- the worker's numbers ------------------------------------------------------------------------------------------
@@ -120,6 +120,10 @@ cdef inline u8 cut(char *to, Span s, u32 most) noexcept nogil:
         memcpy(to, s.p, n)
     return <u8>n
 
+# The address at the other end of the connection.
+cdef inline Span peer_of(const Exchange *x) noexcept nogil:
+    return span.make(x.down.peer + x.down.ip_off, x.down.ip_len)
+
 cdef inline void post(Exchange *x, u8 metric, int cause, u64 latency_ns) noexcept nogil:
     cdef Worker *w = x.w
     cdef Outcome *o = tally.outcome_slot(&w.outcomes)
@@ -138,19 +142,20 @@ cdef inline void post(Exchange *x, u8 metric, int cause, u64 latency_ns) noexcep
     o.cause = <u8>cause if cause >= 0 else tally.CAUSES
     o.method_n = cut(o.method, heads.method(&x.req), sizeof(o.method))
     o.path_n = cut(o.path, heads.path(&x.req), sizeof(o.path))
-    o.address_n = cut(o.address, span.make(x.down.peer + x.down.ip_off, x.down.ip_len), sizeof(o.address))
+    o.address_n = cut(o.address, peer_of(x), sizeof(o.address))
     memcpy(o.request_id, x.request_id, sizeof(o.request_id))
     tally.outcome_commit(&w.outcomes)
 
 # A unit's first failure in a metric is evidence and goes to control; others are counted.
 cdef inline void first_failure(Exchange *x, Lane *l, u8 metric, int cause, u64 latency_ns) noexcept nogil:
     cdef Rollout *r = x.rollout
+    cdef u64 address = cohort.address_key(&x.req, peer_of(x), (x.cohort.marks & M_FORWARDED) != 0)
     if (x.cohort.marks & M_FORCED or x.booked == endpoint.NO_VERSION
-            or rollout.is_over_cap(r, x.cohort.address, dp.load32(&r.address_cap)) or is_bot(&x.req)):
+            or rollout.is_over_cap(r, address, dp.load32(&r.address_cap)) or is_bot(&x.req)):
         dp.bump64(&l.excluded, 1)
         return
     if rollout.mark(r, metric, x.cohort.unit):
-        rollout.count_address(r, x.cohort.address)
+        rollout.count_address(r, address)
         post(x, metric, cause, latency_ns)
 
 cdef inline bint is_slow(const Exchange *x, u64 latency_ns) noexcept nogil:

@@ -318,11 +318,11 @@ cdef enum CohortMark:
     M_FAILOVER = 64         # nothing fit was in its version
     M_PROBE = 128           # the first attempt tries a version that has failed
     M_MIRROR = 256          # a copy goes to another version
+    M_FORWARDED = 512       # the client's address is the last of X-Forwarded-For
 
 # The version of a request and why.
 cdef struct Cohort:
-    u64 unit                # who asks: coordinate, identity or address, hashed
-    u64 address             # hash of the client's address
+    u64 unit                # who asks: coordinate, identity or address, hashed; 0 of those that are M_FORCED
     u64 id                  # coordinate to hand out by Set-Cookie; 0 = none
     u32 share               # the draw others may follow until there is an answer: its place and one; 0 = none
     u16 u

@@ -31,18 +31,38 @@ cdef struct SetCookie:
 # The value of the first cookie with exactly that name over all Cookie lines; p == NULL if there is none.
 cdef inline Span get_cookie(const Head *h, const char *name, u32 n) noexcept nogil:
     cdef i32 i = h.first[heads.N_COOKIE]
-    cdef Span rest, pair, key, value
+    cdef const char *p
+    cdef const char *end
+    cdef const char *stop
+    cdef Span value
     if i < 0 or n == 0:
         return span.make(NULL, 0)
     while <u32>i < h.nfields:
         if h.fields[i].id == heads.N_COOKIE:
-            rest = heads.value(h, &h.fields[i])
-            while next_part(&rest, &pair):
-                if pair.n > n and pair.p[0] == name[0] and memcmp(pair.p, name, n) == 0:
-                    if split(pair, &key, &value) and key.n == n and _unquote(&value):
-                        return value
+            value = heads.value(h, &h.fields[i])
+            p = value.p
+            end = p + value.n
+            while p < end:
+                p = _after_blanks(p, end)
+                if end - p > <i32>n and p[0] == name[0] and memcmp(p, name, n) == 0:
+                    stop = _after_blanks(p + n, end)
+                    if stop < end and stop[0] == c'=':
+                        p = stop + 1
+                        stop = <const char *>memchr(p, c';', <size_t>(end - p))
+                        value = span.trim(span.make(p, <u32>((stop if stop != NULL else end) - p)))
+                        if _unquote(&value):
+                            return value
+                p = <const char *>memchr(p, c';', <size_t>(end - p))
+                if p == NULL:
+                    break
+                p += 1
         i += 1
     return span.make(NULL, 0)
+
+cdef inline const char *_after_blanks(const char *p, const char *end) noexcept nogil:
+    while p < end and (p[0] == c' ' or p[0] == c'\t'):
+        p += 1
+    return p
 
 # The name in a Set-Cookie value; p == NULL if the line sets nothing.
 cdef inline Span set_cookie_name(Span line) noexcept nogil:
@@ -142,6 +162,6 @@ cdef inline bint _unquote(Span *v) noexcept nogil:
         v.p += 1
         v.n -= 2
     for i in range(v.n):
-        if not dp.char_is(v.p[i], dp.C_COOKIE) and v.p[i] != c' ' and v.p[i] != c',':
+        if dp.unlikely(not dp.char_is(v.p[i], dp.C_COOKIE)) and v.p[i] != c' ' and v.p[i] != c',':
             return False
     return True

@@ -1,38 +1,14 @@
 # L1: the cookie gr_c, which carries a client's coordinate: 64 bits as 11 characters of base64url (RFC 4648 5), and where
 # it is signed a dot and the 11 characters of their SipHash behind it. The top 16 bits are the coordinate.
-from gorouter_py.fastpath.base.types cimport Span, u8, u32, u64
-from gorouter_py.fastpath.base cimport siphash, span
+from libc.string cimport memchr, memcmp
+from gorouter_py.fastpath.base.types cimport Span, i32, u8, u32, u64
+from gorouter_py.fastpath.base cimport dp, siphash
+from gorouter_py.fastpath.http cimport cookies, heads
+from gorouter_py.fastpath.http.heads cimport Head
 
 cdef enum:
     ID_LEN = 11
     SIGNED_LEN = 23
-
-cdef inline int digit_of(char c) noexcept nogil:
-    if c >= c'A' and c <= c'Z':
-        return c - c'A'
-    if c >= c'a' and c <= c'z':
-        return c - c'a' + 26
-    if c >= c'0' and c <= c'9':
-        return c - c'0' + 52
-    if c == c'-':
-        return 62
-    return 63 if c == c'_' else -1
-
-# 64 bits out of 11 characters. False: one is none of the alphabet, or the two bits too many are not zero.
-cdef inline bint read64(const char *p, u64 *out) noexcept nogil:
-    cdef u64 v = 0
-    cdef int d
-    cdef u32 i
-    for i in range(ID_LEN - 1):
-        d = digit_of(p[i])
-        if d < 0:
-            return False
-        v = (v << 6) | <u64>d
-    d = digit_of(p[ID_LEN - 1])
-    if d < 0 or d & 3:
-        return False
-    out[0] = (v << 4) | <u64>(d >> 2)
-    return True
 
 cdef inline char *write64(char *w, u64 v) noexcept nogil:
     cdef const char *digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -55,9 +31,9 @@ cdef inline bint parse(Span v, const u8 *key, u64 *id) noexcept nogil:
     cdef u64 got = 0
     if v.n != ID_LEN and (v.n != SIGNED_LEN or v.p[ID_LEN] != c'.'):
         return False
-    if not read64(v.p, id):
+    if not dp.read_base64url(v.p, id):
         return False
-    if v.n == SIGNED_LEN and not read64(v.p + ID_LEN + 1, &got):
+    if v.n == SIGNED_LEN and not dp.read_base64url(v.p + ID_LEN + 1, &got):
         return False
     return key == NULL or (v.n == SIGNED_LEN and got == sign(key, id[0]))
 
@@ -68,3 +44,43 @@ cdef inline char *write(char *w, u64 id, const u8 *key) noexcept nogil:
         w[0] = c'.'
         w = write64(w + 1, sign(key, id))
     return w
+
+# ---- in a request --------------------------------------------------------------------------------------------------
+
+# The coordinate in a request's cookies, where it is spelled as write() does without a key; 0 = not, or not so.
+# `absent` says that no cookie begins with its name, so that nobody need look closer.
+cdef inline u64 spot(const Head *h, bint *absent) noexcept nogil:
+    cdef i32 i = h.first[heads.N_COOKIE]
+    cdef const char *p
+    cdef const char *end
+    cdef Span line
+    cdef u64 id = 0
+    absent[0] = False
+    while i >= 0 and <u32>i < h.nfields:
+        if h.fields[i].id == heads.N_COOKIE:
+            line = heads.value(h, &h.fields[i])
+            p = line.p
+            end = p + line.n
+            while end - p >= 4:
+                if p[0] == c' ':
+                    p += 1
+                    continue
+                if memcmp(p, b"gr_c", 4) == 0:
+                    if (end - p >= 5 + ID_LEN and p[4] == c'=' and (end - p == 5 + ID_LEN or p[5 + ID_LEN] == c';')
+                            and dp.read_base64url(p + 5, &id)):
+                        return id
+                    return 0
+                if p[0] == c'\t':
+                    return 0
+                p = <const char *>memchr(p, c';', <size_t>(end - p))
+                if p == NULL:
+                    break
+                p += 1
+        i += 1
+    absent[0] = True
+    return 0
+
+# The coordinate in a request's cookies, however it is spelled. False if there is none that holds.
+cdef inline bint read(const Head *h, const u8 *key, u64 *id) noexcept nogil:
+    cdef Span v = cookies.get_cookie(h, b"gr_c", 4)
+    return v.p != NULL and parse(v, key, id)

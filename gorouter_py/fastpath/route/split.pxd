@@ -56,6 +56,7 @@ cdef struct Plan:
     u8 identity_bits6
     Span identity
     bint sessions_new_only
+    bint is_bare            # the coordinate in a cookie is all there is to look at: see seal()
     bint is_signed
     u8 key[16]              # of signed cookies
     u32 cookie_max_age_s
@@ -109,6 +110,11 @@ cdef inline u8 version_of(const Plan *p, u16 slot) noexcept nogil:
     return p.owners[low]
 
 # ---- the writer ----------------------------------------------------------------------------------------------------
+
+# To be called when all options are set: may a request that brings a coordinate go by that alone?
+cdef inline void seal(Plan *p) noexcept nogil:
+    p.is_bare = (p.mode == MODE_COOKIE and not p.is_signed and p.n_overrides == 0 and p.n_rules == 0
+                 and not p.sticky_keep)
 
 cdef inline void plan_unref(Plan *p) noexcept nogil:
     p.refs -= 1

@@ -50,6 +50,36 @@ def test_a_changed_cookie_is_forged(id: int, at: int, other: int) -> None:
         assert probe.coordinate_parse(bytes(value), KEY) is None
 
 
+PIECES = st.one_of(
+    st.sampled_from(
+        [b"gr_c", b"gr_c=", b"=", b";", b"; ", b" ", b"\t", b'"', b",", b"a=b", b"xgr_c=", b"AAAAAAAAAAA", b"."]
+    ),
+    U64.map(probe.coordinate_write),
+    U64.map(lambda id: b"gr_c=" + probe.coordinate_write(id)),
+    U64.map(lambda id: b"gr_c=" + probe.coordinate_write(id, KEY)),
+)
+
+
+@given(lines=st.lists(st.lists(PIECES, max_size=8).map(b"".join), max_size=3))
+def test_a_quick_look_finds_what_a_thorough_one_does(lines: list[bytes]) -> None:
+    head = b"GET / HTTP/1.1\r\nHost: a\r\n" + b"".join(b"Cookie: " + line + b"\r\n" for line in lines) + b"\r\n"
+    quick, thorough = probe.coordinate_spot(head)
+    if quick is not None:
+        assert (quick or None) == (thorough or None)
+
+
+@pytest.mark.parametrize("before", [b"", b"a=b; ", b"a=b;c=d;  "])
+@pytest.mark.parametrize("behind", [b"", b"; e=f", b";"])
+def test_a_plain_cookie_is_found_by_a_quick_look(before: bytes, behind: bytes) -> None:
+    line = before + b"gr_c=" + probe.coordinate_write(4711) + behind
+    assert probe.coordinate_spot(b"GET / HTTP/1.1\r\nHost: a\r\nCookie: " + line + b"\r\n\r\n") == (4711, 4711)
+
+
+def test_a_quick_look_tells_that_there_is_nothing() -> None:
+    head = b"GET / HTTP/1.1\r\nHost: a\r\nCookie: a=b; xgr_c=AAAAAAAAAAE\r\n\r\n"
+    assert probe.coordinate_spot(head) == (False, None)
+
+
 # -- the draw -------------------------------------------------------------------------------------------------
 
 
