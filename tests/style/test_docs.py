@@ -1,6 +1,7 @@
 """Documents name what exists, and their commands are those that work."""
 
 import ast
+import functools
 import re
 import shlex
 from pathlib import Path
@@ -23,10 +24,14 @@ def find(path: str) -> Path | None:
     return None
 
 
+@functools.cache
+def parsed(path: Path) -> list[ast.stmt]:
+    return ast.parse(path.read_text()).body
+
+
 def defines(path: Path, function: str) -> bool:
-    source = path.read_text()
     if path.suffix == ".py":
-        tree: list[ast.stmt] = ast.parse(source).body
+        tree = parsed(path)
         for part in function.split("."):
             kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
             found = next((node for node in tree if isinstance(node, kinds) and node.name == part), None)
@@ -34,6 +39,7 @@ def defines(path: Path, function: str) -> bool:
                 return False
             tree = found.body
         return True
+    source = path.read_text()
     last = re.escape(function.rpartition(".")[2])
     if path.suffix == ".h":
         return re.search(rf"\b{last}\s*\(", source) is not None

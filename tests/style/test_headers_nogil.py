@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -112,28 +113,31 @@ _DEFINITION = re.compile(r"^[^\s#/}][^\n;]*?\b(__pyx_f_\w+)\([^;{]*\)\s*\{\n(.*?
 _NOGIL_IN_UNIT = re.compile(r"^cdef\s+(?:inline\s+)?[\w\s*]+?\b(\w+)\s*\(.*\)\s*noexcept nogil:")
 
 
-def directives() -> dict[str, object]:
-    """The Cython directives of setup.py, without running a build."""
+def build_script() -> ModuleType:
+    """setup.py as a module, without running a build."""
     spec = importlib.util.spec_from_file_location("project_setup", ROOT / "setup.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found: dict[str, object] = module.DIRECTIVES
-    return found
+    return module
 
 
 @pytest.fixture(scope="module")
 def generated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """C functions of the unit as it would be compiled now: name to body, comments cut."""
-    out = tmp_path_factory.mktemp("c") / "_fastpath.c"
-    flags = [part for key, value in directives().items() for part in ("-X", f"{key}={value}")]
-    subprocess.run(
-        [sys.executable, "-m", "cython", *flags, "gorouter_py/_fastpath.pyx", "-o", str(out)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    script = build_script()
+    unit = ROOT / "gorouter_py" / "_fastpath.pyx"
+    out = ROOT / "build" / "release" / "cython" / "gorouter_py" / "_fastpath.c"
+    if script.is_older(out, [unit, ROOT / "setup.py", *ROOT.glob("gorouter_py/*.pxi"), *FASTPATH.rglob("*.[hp]*")]):
+        out = tmp_path_factory.mktemp("c") / "_fastpath.c"
+        flags = [part for key, value in script.DIRECTIVES.items() for part in ("-X", f"{key}={value}")]
+        subprocess.run(
+            [sys.executable, "-m", "cython", *flags, str(unit), "-o", str(out)],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
     source = re.sub(r"/\*.*?\*/", "", out.read_text(), flags=re.S)
     return {match[1]: match[2] for match in _DEFINITION.finditer(source)}
 
