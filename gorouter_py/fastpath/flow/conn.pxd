@@ -1,7 +1,8 @@
 # L2: what both kinds of connection share: life, the todo list, reading, the queue of unsent bytes.
 #
-# Sockets are watched edge-triggered, once: C_READABLE and C_WRITABLE remember what the kernel said until a call finds
-# out otherwise. So pausing and resuming cost no system call.
+# Sockets are watched edge-triggered: C_READABLE and C_WRITABLE remember what the kernel said until a call finds out
+# otherwise. So pausing and resuming cost no system call. An accepted socket can be written to, which epoll would report at
+# once as news; it is watched for that from the first write on that found no room.
 # A closed Conn stays valid until the end of the turn (graves), because events of this turn may still point to it.
 from libc.stdlib cimport calloc, free
 from gorouter_py.fastpath.base.types cimport Span, u8, u32, u64, i64, AGAIN
@@ -209,6 +210,23 @@ cdef inline void consume(Conn *c, u64 n) noexcept nogil:
             c.out_last = NULL
         buf.release(&c.w.slabs, b)
 
+# Watches the socket; writes: also for when it can be written to.
+cdef inline int watch(Conn *c, bint writes) noexcept nogil:
+    cdef int how = csys.EPOLL_CTL_MOD if c.events else csys.EPOLL_CTL_ADD
+    c.events = csys.EPOLLIN | csys.EPOLLRDHUP | csys.EPOLLET | (csys.EPOLLOUT if writes else 0)
+    return sock.watch(c.w.ep, how, c.fd, c.events, c)
+
+# The kernel takes no more for now. epoll tells when it does again: also when that was before it was asked to.
+cdef inline void stuck(Conn *c) noexcept nogil:
+    c.flags &= ~C_WRITABLE
+    if not (c.events & csys.EPOLLOUT) and watch(c, True) != 0:
+        fail_write(c)
+
+cdef inline void fail_write(Conn *c) noexcept nogil:
+    c.flags &= ~C_WRITABLE
+    c.flags |= C_BROKEN
+    todo(c)
+
 # Writes the queue, and behind it p[0:n], as far as the kernel takes it. Returns how much of p was taken.
 cdef inline u64 transmit(Conn *c, const char *p, u64 n) noexcept nogil:
     cdef csys.iovec iov[10]
@@ -249,14 +267,14 @@ cdef inline u64 transmit(Conn *c, const char *p, u64 n) noexcept nogil:
         if sent < 0:
             if dp.get_errno() == csys.EINTR:
                 continue
-            c.flags &= ~C_WRITABLE
-            if dp.get_errno() != csys.EAGAIN:
-                c.flags |= C_BROKEN
-                todo(c)
+            if dp.get_errno() == csys.EAGAIN:
+                stuck(c)
+            else:
+                fail_write(c)
             return 0
         c.flags |= C_WROTE
         if <u64>sent < all:
-            c.flags &= ~C_WRITABLE
+            stuck(c)
         if <u64>sent >= queued:
             consume(c, queued)
             if <u64>sent > queued:

@@ -24,11 +24,10 @@ cdef inline Conn *accept(Worker *w, int fd, const u8 *addr, bint health_only) no
     c.s.peer_len = <u16>sock.write_addr(c.peer_text, addr, &c.s.ip_off, &c.s.ip_len)
     c.minor = 1
     c.state = S_IDLE
-    sock.no_delay(fd)
     c.flags = C_READABLE | C_WRITABLE
     tap.inc(&w.counters.connections)
     tap.inc(&w.counters.connections_open)
-    if sock.watch(w.ep, fd, csys.EPOLLIN | csys.EPOLLOUT | csys.EPOLLRDHUP | csys.EPOLLET, c) != 0:
+    if conn.watch(c, False) != 0:
         conn.kill(c, True)
         return NULL
     timers.set_ms(&w.wheel, &c.timer, w.shared.cfg.head_timeout_ms or w.shared.cfg.idle_timeout_ms)

@@ -78,7 +78,7 @@ cdef inline Conn *dial(Worker *w, Endpoint *ep, int *code) noexcept nogil:
     c.s.ops = &w.up_ops
     c.minor = 1
     c.state = S_CONNECTING
-    if sock.watch(w.ep, fd, csys.EPOLLIN | csys.EPOLLOUT | csys.EPOLLRDHUP | csys.EPOLLET, c) != 0:
+    if conn.watch(c, True) != 0:
         conn.kill(c, True)
         code[0] = fault.NO_SOCKETS
         return NULL

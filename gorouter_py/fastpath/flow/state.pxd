@@ -266,7 +266,7 @@ cdef struct Conn:
     u8 method               # up: of the request in transit
     u8 interim              # up: 1xx heads seen
     u32 interim_bytes
-    u32 events              # listener: 1 while watched
+    u32 events              # what epoll watches it for; 0 = not watched
     Endpoint *ep            # up: holds a reference
     Idle idle
     u64 since_ms            # idle since; listener: paused until

@@ -78,7 +78,7 @@ cdef inline Worker *create(Shared *g, u32 id) noexcept nogil:
     join_parts(w)
     if (w.ep < 0 or w.wake < 0 or pool.init(&w.idle) < 0 or tap.log_init(&w.log) < 0
             or (g.metron_fd >= 0 and tap.log_init(&w.datagrams) < 0) or tap.event_init(&w.events) < 0
-            or tally.outcome_init(&w.outcomes) < 0 or sock.watch(w.ep, w.wake, csys.EPOLLIN, NULL) != 0):
+            or tally.outcome_init(&w.outcomes) < 0 or sock.watch(w.ep, csys.EPOLL_CTL_ADD, w.wake, csys.EPOLLIN, NULL) != 0):
         destroy(w)
         return NULL
     return w
@@ -137,11 +137,12 @@ cdef inline void add_listener(Worker *w, int fd, bint health_only, Mapping *m) n
     c.s.health_only = health_only
     c.next = w.listeners
     w.listeners = c
+    sock.no_delay(fd)           # what it accepts inherits that
     watch_listener(c)
 
 cdef inline void watch_listener(Conn *c) noexcept nogil:
-    c.events = 1
-    sock.watch(c.w.ep, c.fd, csys.EPOLLIN, c)
+    c.events = csys.EPOLLIN
+    sock.watch(c.w.ep, csys.EPOLL_CTL_ADD, c.fd, c.events, c)
 
 # Freed at the end of the turn, as every Conn: an event of this turn may still point to it.
 cdef inline void close_listener(Worker *w, Conn *c) noexcept nogil:

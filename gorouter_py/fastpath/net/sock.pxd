@@ -42,11 +42,12 @@ cdef inline void abort_close(int fd) noexcept nogil:
     csys.setsockopt(fd, csys.SOL_SOCKET, csys.SO_LINGER, &l, sizeof(l))
     csys.close(fd)
 
-cdef inline int watch(int ep, int fd, u32 events, void *ptr) noexcept nogil:
+# how: EPOLL_CTL_ADD, or EPOLL_CTL_MOD for a socket that is watched already.
+cdef inline int watch(int ep, int how, int fd, u32 events, void *ptr) noexcept nogil:
     cdef csys.epoll_event ev
     ev.events = events
     ev.data.ptr = ptr
-    return csys.epoll_ctl(ep, csys.EPOLL_CTL_ADD, fd, &ev)
+    return csys.epoll_ctl(ep, how, fd, &ev)
 
 # "ip:port" ("[v6]:port") of a sockaddr; returns the length, *ip_len that of the address part (without brackets
 # when read from ip_off).
