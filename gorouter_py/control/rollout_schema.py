@@ -11,6 +11,19 @@ _PERCENT: Final = {"type": ["string", "number"], "description": 'percent, "7.5%"
 _DURATION: Final = {"type": "string", "description": "number and unit", "examples": ["10m", "30s"]}
 _LIST_OF_OBJECTS: Final = {"type": "array", "items": {"type": "object"}}
 _FLAG: Final = {"type": "boolean"}
+_COUNT: Final = {"type": "integer", "minimum": 0}
+_LATENCY: Final = {"type": ["number", "null"], "description": "milliseconds; null before the first answer"}
+# Of a version, since the rollout's id is what it is; 0 until the first count, within a second of the start.
+_COUNTED: Final = {
+    **dict.fromkeys(
+        ("requests", "users", "failures", "drawn", "failovers", "retries_on_stable", "kept", "forced", "excluded",
+         "mirrored", "mirror_failures"),
+        _COUNT,
+    ),
+    "failure_causes": {"type": "object", "additionalProperties": _COUNT},
+    "by_class": {"type": "array", "items": _COUNT, "description": "answers xxx, 1xx, 2xx, 3xx, 4xx, 5xx"},
+    **dict.fromkeys(("p50_ms", "p95_ms", "p99_ms"), _LATENCY),
+}  # fmt: skip
 SCHEMAS: Final[Mapping[str, Any]] = {
     "RolloutStart": {
         "type": "object",
@@ -91,7 +104,7 @@ SCHEMAS: Final[Mapping[str, Any]] = {
     },
     "RolloutVersion": {
         "type": "object",
-        "required": ["name", "role", "weight", "share_wanted", "share_actual", "endpoints"],
+        "required": ["name", "role", "weight", "share_wanted", "share_actual", "endpoints", *_COUNTED],
         "properties": {
             "name": _TEXT,
             "role": {"enum": ["stable", "canary", "extra"]},
@@ -99,6 +112,7 @@ SCHEMAS: Final[Mapping[str, Any]] = {
             "share_wanted": _NUMBER,
             "share_actual": {"type": ["number", "null"]},
             "endpoints": {"type": "integer"},
+            **_COUNTED,
         },
     },
     "RolloutVerdict": {

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 HISTORY_SHOWN: Final = 50
 METRICS: Final = {"failure": "errors", "slow": "latency", "client_error": "client_errors"}
+# What a version has had before the data plane has counted anything: rows have the same keys from the first moment on.
+NOTHING: "Final[VersionNumbers]" = {
+    "requests": 0, "by_class": (0,) * 6, "failures": {}, "users": 0, "drawn": 0, "failovers": 0,
+    "retries_on_stable": 0, "kept": 0, "forced": 0, "excluded": 0, "mirrored": 0, "mirror_failures": 0,
+    "mirror_skipped": 0, "buckets": (), "sum_ns": 0, "endpoints": 0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,7 @@ def verdict(shown: Shown) -> dict[str, Any]:
 
 
 def versions(shown: Shown) -> list[dict[str, Any]]:
+    """A row for each version; its numbers are 0, and its latencies None, until the data plane has counted."""
     record, spec = shown.record, shown.spec
     slots = owned(record.plan)
     seen = shown.numbers["versions"] if shown.numbers is not None else []
@@ -120,19 +127,18 @@ def versions(shown: Shown) -> list[dict[str, Any]]:
     for number, name in enumerate(spec.names):
         wanted = slots.get(number, 0) * 100 / SLOTS
         role = {STABLE: "stable", CANARY: "canary"}.get(number, "extra")
+        mine = seen[number] if number < len(seen) else NOTHING
+        of_clients = spec.mode == "cookie" and drawn
+        actual = mine["drawn"] / drawn if of_clients else (mine["requests"] / asked if asked else None)
         row: dict[str, Any] = {
             "name": name,
             "role": role,
             "weight": record.weight if number == CANARY else wanted,
             "share_wanted": wanted,
-            "share_actual": None,
+            "share_actual": None if actual is None else actual * 100,
             "endpoints": shown.endpoints.get(name, 0),
+            **counted(mine, shown.bounds_ns),
         }
-        if number < len(seen):
-            mine = seen[number]
-            of_clients = spec.mode == "cookie" and drawn
-            actual = mine["drawn"] / drawn if of_clients else (mine["requests"] / asked if asked else None)
-            row |= {"share_actual": None if actual is None else actual * 100, **counted(mine, shown.bounds_ns)}
         found.append(row)
     return found
 

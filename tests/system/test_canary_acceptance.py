@@ -144,7 +144,7 @@ def until_counted(rig: Rig, requests: int) -> Rollout:
     def read() -> Rollout | None:
         rollout = rig.rollout()
         ended = rollout["state"] in ("aborting", "aborted")
-        return rollout if ended or sum(each.get("requests", 0) for each in rollout["versions"]) >= requests else None
+        return rollout if ended or sum(each["requests"] for each in rollout["versions"]) >= requests else None
 
     found: Rollout = until(read)
     return found

@@ -6,9 +6,10 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
-from gorouter_py.control import rollout_spec, rollouts
+from gorouter_py.control import rollout_schema, rollout_spec, rollouts
 from gorouter_py.control.admin_api import Refusal
 from gorouter_py.control.messages import Options, Registration
 from gorouter_py.control.registry import Limits, Registry, route_key
@@ -126,6 +127,33 @@ def test_a_rollout_splits_the_route_and_steps_on() -> None:
         assert bench.it.decisions == {
             "start": 1, "promote": 3, "pause": 0, "resume": 0, "abort": 0, "undo": 0, "set": 0,
         }  # fmt: skip
+
+    run(scenario())
+
+
+def test_rows_carry_their_numbers_from_the_first_moment_on() -> None:
+    """Before the data plane has counted anything, too; afterwards they have no other keys."""
+
+    def fits(shown: dict[str, Any]) -> None:
+        schema = {"$ref": "#/components/schemas/Rollout", "components": {"schemas": rollout_schema.SCHEMAS}}
+        jsonschema.Draft202012Validator(schema).validate(json.loads(json.dumps(shown)))
+
+    async def scenario() -> None:
+        bench = Bench()
+        await bench.it.start([Wish("a.test", rollout_spec.read({"to": "v2"}), "digest")])
+        idle = bench.it.of("a.test")
+        bench.two()
+        bench.register("v1", 4, uri="b.test")
+        bench.register("v2", 5, uri="b.test")
+        begun = await bench.start("b.test")
+        for shown in (idle, begun):
+            fits(shown)
+            assert [(row["requests"], row["share_actual"], row["p99_ms"]) for row in shown["versions"]] == [(0, None, None)] * 2
+        await bench.later(1)
+        counted = bench.it.of("b.test")
+        fits(counted)
+        assert [row.keys() for row in counted["versions"]] == [row.keys() for row in begun["versions"]]
+        await bench.it.stop()
 
     run(scenario())
 
