@@ -12,6 +12,7 @@ _DURATION: Final = {"type": "string", "description": "number and unit", "example
 _LIST_OF_OBJECTS: Final = {"type": "array", "items": {"type": "object"}}
 _FLAG: Final = {"type": "boolean"}
 _COUNT: Final = {"type": "integer", "minimum": 0}
+_NOTES: Final = {"type": "array", "items": _TEXT, "description": "what may make the comparison unfair, or blind"}
 _LATENCY: Final = {"type": ["number", "null"], "description": "milliseconds; null before the first answer"}
 # Of a version, since the rollout's id is what it is; 0 until the first count, within a second of the start.
 _COUNTED: Final = {
@@ -72,7 +73,8 @@ SCHEMAS: Final[Mapping[str, Any]] = {
             "mirror": {"type": "object", "properties": {"version": _TEXT, "share": _PERCENT}},
             "extra_versions": {"type": "object", "additionalProperties": _PERCENT},
             "propagate": _FLAG,
-            "address_cap": {"type": "integer"},
+            "address_cap": {"type": "integer", "description": "first failures that count per client address; 0: all"},
+            "forwarded_for": {**_FLAG, "description": "a client's address is the last one of X-Forwarded-For"},
             "who": _TEXT,
             "why": _TEXT,
         },
@@ -141,7 +143,8 @@ SCHEMAS: Final[Mapping[str, Any]] = {
     "Rollout": {
         "type": "object",
         "required": ["route", "id", "epoch", "state", "by", "stable", "canary", "step", "steps", "weight", "hold_s",
-                     "next_step_in_s", "paused_by", "decider", "versions", "verdict", "evidence", "history", "spec"],
+                     "next_step_in_s", "paused_by", "decider", "versions", "verdict", "notes", "evidence", "history",
+                     "spec"],
         "properties": {
             "route": _TEXT,
             "id": {"type": "integer"},
@@ -160,6 +163,7 @@ SCHEMAS: Final[Mapping[str, Any]] = {
             "decider": _FLAG,
             "versions": {"type": "array", "items": {"$ref": "#/components/schemas/RolloutVersion"}},
             "verdict": {"$ref": "#/components/schemas/RolloutVerdict"},
+            "notes": _NOTES,
             "evidence": _LIST_OF_OBJECTS,
             "history": {"type": "array", "items": {"$ref": "#/components/schemas/RolloutEvent"}},
             "spec": {"type": "object"},
@@ -172,11 +176,27 @@ SCHEMAS: Final[Mapping[str, Any]] = {
     },
     "RolloutWhy": {
         "type": "object",
-        "required": ["route", "state", "verdict", "evidence", "history"],
+        "required": ["route", "state", "verdict", "notes", "clients", "evidence", "history"],
         "properties": {
             "route": _TEXT,
             "state": _TEXT,
             "verdict": {"$ref": "#/components/schemas/RolloutVerdict"},
+            "notes": _NOTES,
+            "clients": {
+                "type": "array",
+                "description": "the busiest client of each version, of the requests that were sampled of late",
+                "items": {
+                    "type": "object",
+                    "required": ["version", "client", "share", "users", "sampled"],
+                    "properties": {
+                        "version": _TEXT,
+                        "client": {**_TEXT, "description": "the identity the rollout goes by, else the address"},
+                        "share": {**_NUMBER, "description": "percent"},
+                        "users": _COUNT,
+                        "sampled": _COUNT,
+                    },
+                },
+            },
             "evidence": _LIST_OF_OBJECTS,
             "history": {"type": "array", "items": {"$ref": "#/components/schemas/RolloutEvent"}},
         },

@@ -28,7 +28,8 @@ RULE_OPS: Final = ("equals", "prefix", "contains", "present")
 BY: Final = "app, process_id, version, or tag:NAME"
 KEYS: Final = (
     "to", "from", "by", "steps", "hold", "pause_at", "max_hold", "on_undecided", "cohort", "sticky", "override",
-    "rules", "abort_if", "checks", "mirror", "extra_versions", "propagate", "address_cap", "who", "why",
+    "rules", "abort_if", "checks", "mirror", "extra_versions", "propagate", "address_cap",
+    "forwarded_for", "who", "why",
 )  # fmt: skip
 
 
@@ -106,6 +107,7 @@ class Spec:
     extras: Mapping[str, float] = field(default_factory=dict)
     propagate: bool = False
     address_cap: int = 64
+    forwarded_for: bool = False  # a client's address is the last one of X-Forwarded-For
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -177,6 +179,7 @@ def body(spec: Spec) -> dict[str, Any]:
         "extra_versions": {name: percent(share) for name, share in spec.extras.items()},
         "propagate": spec.propagate,
         "address_cap": spec.address_cap,
+        "forwarded_for": spec.forwarded_for,
     }
 
 
@@ -252,6 +255,7 @@ class _Reader:
             extras=self.extras(top.get("extra_versions")),
             propagate=self.flag(top, "propagate", "propagate", False),
             address_cap=int(self.number(top, "address_cap", "address_cap", 64, 0, 65535, whole=True)),
+            forwarded_for=self.flag(top, "forwarded_for", "forwarded_for", False),
         )
         for name in ("who", "why"):
             self.text(top.get(name), name)
@@ -486,7 +490,7 @@ class _Reader:
             check = self.section(item, here, keys)
             kind = self.choice(check, "kind", f"{here}.kind", ("webhook", "prometheus"), "")
             url = self.text(check.get("url"), f"{here}.url", 2048)
-            if not _is_url(url):
+            if not is_url(url):
                 self.fault(f"{here}.url", f"{url!r} is no address", "write http://HOST:PORT/PATH or https://...")
             query = self.text(check.get("query"), f"{here}.query", 4096)
             limits = [
@@ -530,7 +534,8 @@ class _Reader:
         return found
 
 
-def _is_url(url: str) -> bool:
+def is_url(url: str) -> bool:
+    """Whether that is the address of a server, http or https."""
     try:
         target = urlsplit(url)
         return target.scheme in ("http", "https") and bool(target.hostname) and (target.port or 1) > 0

@@ -12,6 +12,8 @@ Control loop; nothing blocks; bounded by ROLLOUTS_MAX.
 """
 
 import asyncio
+import contextlib
+import dataclasses
 import os
 import time
 import traceback
@@ -60,6 +62,7 @@ class Plane(Protocol):
     def set_slow(self, uri: str, ns: int) -> None: ...
     def rollouts(self) -> "list[RolloutNumbers]": ...
     def outcomes(self, limit: int = ...) -> "list[Outcome]": ...
+    def clients(self, uri: str) -> list[list[tuple[int, str]]]: ...
     def explain(self, head: bytes, address: str) -> "Explanation": ...
 
 
@@ -757,7 +760,13 @@ class Rollouts:
         return rollout_view.document(shown)
 
     def why(self, route: str) -> dict[str, Any]:
-        return rollout_view.why(self.shown(self._find(route)))
+        live = self._find(route)
+        uri = self._it.routes.spelling(live.record.route)
+        clients: list[list[tuple[int, str]]] = []
+        if uri is not None and not live.unfit:
+            with contextlib.suppress(LookupError):  # the route went just now
+                clients = self._it.plane.clients(uri)
+        return rollout_view.why(dataclasses.replace(self.shown(live), clients=clients))
 
     def explain(self, route: str, headers: Mapping[str, str], cookie: str, address: str) -> dict[str, Any]:
         """Where a request would go. Refusal."""

@@ -210,9 +210,9 @@ function showFailing(evidence) {
   byId("no-failing").hidden = evidence.length > 0;
   byId("failing").hidden = evidence.length === 0;
   const rows = [...evidence].reverse().map((each) => [`${each.at} ${each.metric} ${each.request_id}`, [
-    moment(each.at), each.metric ?? "–", each.cause ?? "–", { number: each.status || "–" }, `${each.method ?? ""} ${each.path ?? ""}`, { number: time(each.latency_ms) }, each.request_id ?? "–",
+    moment(each.at), each.metric ?? "–", each.cause ?? "–", { number: each.status || "–" }, `${each.method ?? ""} ${each.path ?? ""}`, { number: time(each.latency_ms) }, each.address ?? "–", each.request_id ?? "–",
   ]]);
-  fill(byId("failing"), ["Time", "Metric", "Cause", { number: "Status" }, "Request", { number: "Took" }, "Request id"], rows);
+  fill(byId("failing"), ["Time", "Metric", "Cause", { number: "Status" }, "Request", { number: "Took" }, "Client", "Request id"], rows);
 }
 
 function showHistory(history) {
@@ -238,6 +238,7 @@ export function showRollout(rollout) {
   showSteps(rollout);
   showShares(rollout);
   showEvidence(rollout.verdict ?? {});
+  settle(byId("notes"), (rollout.notes ?? []).map((note) => element("li", note)));
   showVersions(rollout.versions ?? []);
   showFailing(rollout.evidence ?? []);
   showHistory(rollout.history ?? []);

@@ -130,6 +130,7 @@ def test_a_rollout_as_it_happens(page: Browser, admin: Admin) -> None:
         "v2", "canary", "5%", "1", "470", "158", "12", "(2.6%)", "4.4", "ms", "1.20", "s", "0",
     ]  # fmt: skip
     assert "GET /cart" in shown(page, "#failing") and "id-7" in shown(page, "#failing")
+    assert "192.0.2.7" in shown(page, "#failing") and "traffic differs" in shown(page, "#notes")
     assert "kim" in shown(page, "#history")
     meter = "document.getElementById('evidence')"
     assert page.script(f"return {meter}.getAttribute('aria-valuenow')") == "2.60"
@@ -221,7 +222,9 @@ def test_what_is_under_the_pointer_is_not_taken_away(page: Browser, admin: Admin
     page.until("document.getElementById('rollouts').innerText.includes('6%')")
     page.release()
     page.until("document.getElementById('rollout').hidden === false")
-    rows = "Array.from(document.querySelectorAll('#versions tr, #failing tr, #history tr, #steps li, #shares .stack div'))"
+    rows = (
+        "Array.from(document.querySelectorAll('#versions tr, #failing tr, #history tr, #steps li, #shares .stack div'))"
+    )
     page.script(f"{rows}.forEach(row => row.isOld = true)")
     second = {**admin.rollout["evidence"][0], "request_id": "id-8", "path": "/pay"}
     admin.rollout["evidence"] = [*admin.rollout["evidence"], second]

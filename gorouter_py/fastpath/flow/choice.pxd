@@ -8,7 +8,7 @@ from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport dp, fmt, rng, span
 from gorouter_py.fastpath.http cimport cookies, heads
 from gorouter_py.fastpath.http.heads cimport Head
-from gorouter_py.fastpath.net cimport tap
+from gorouter_py.fastpath.net cimport tally, tap
 from gorouter_py.fastpath.net.tally cimport Lane
 from gorouter_py.fastpath.route cimport balance, endpoint, rollout, split, sticky, table
 from gorouter_py.fastpath.route.endpoint cimport Endpoint, EndpointArray, Pool
@@ -19,7 +19,6 @@ from gorouter_py.fastpath.flow.state cimport *
 
 cdef enum:
     GUID_LEN = 36
-    PROBE_MS = 1000             # a version that has failed is tried by one request in this time
 
 # ---- X-CF-App-Instance, X-CF-Process-Instance ----------------------------------------------------------------------
 
@@ -137,6 +136,7 @@ cdef inline bint repeatable(const Exchange *x) noexcept nogil:
 cdef inline bint enter(Exchange *x, Split *s, bint decided) noexcept nogil:
     cdef Worker *w = x.w
     cdef cohort.Asker a
+    cdef Lane *l
     outcome.let_go(x)
     if not outcome.hold(x, s.plan.state):
         return False
@@ -152,6 +152,10 @@ cdef inline bint enter(Exchange *x, Split *s, bint decided) noexcept nogil:
     else:
         cohort.decide(&a, s, &x.cohort)
     x.booked = endpoint.NO_VERSION
+    if a.random >> (64 - tally.SAMPLE_BITS) == 0:
+        l = outcome.lane_of(x, x.cohort.version)
+        if l != NULL:
+            tally.sample(l, x.cohort.unit, cohort.called(&a, s.plan, &x.cohort))
     return True
 
 # An endpoint of one version; as balance.choose.
@@ -175,8 +179,10 @@ cdef inline Endpoint *of_version(Exchange *x, Split *s, u8 version, const balanc
 cdef inline Endpoint *probe(Exchange *x, Split *s, u8 version, const balance.Rules *r) noexcept nogil:
     cdef EndpointArray *a = s.arrays[version]
     cdef Endpoint *e
+    cdef Rollout *state = s.plan.state
     if (x.attempts or a.n == 0 or not s.plan.retry_on_stable or not repeatable(x)
-            or not rollout.may_probe(s.plan.state, version, x.w.now_ms, PROBE_MS)):
+            or not rollout.may_grant(state, outcome.requests_of(x.w, state), s.plan.retry_budget_percent, x.w.now_ms)
+            or not rollout.may_probe(state, version, x.w.now_ms)):
         return NULL
     e = a.items[x.pick.start % a.n]
     if balance.is_barred(e, r):

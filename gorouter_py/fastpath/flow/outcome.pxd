@@ -11,7 +11,7 @@ from gorouter_py.fastpath.net cimport tally, tap
 from gorouter_py.fastpath.net.tally cimport Lane, Outcome, Tally
 from gorouter_py.fastpath.route cimport endpoint, rollout
 from gorouter_py.fastpath.route.rollout cimport Rollout
-from gorouter_py.fastpath.flow cimport fault
+from gorouter_py.fastpath.flow cimport cohort, fault
 from gorouter_py.fastpath.flow.state cimport *
 
 # ---- the worker's numbers ------------------------------------------------------------------------------------------
@@ -73,6 +73,7 @@ cdef inline void head_came(Exchange *x) noexcept nogil:
     end_share(x)
     if x.cohort.marks & M_PROBE and x.attempts == 1:
         dp.store64(&x.ep.failed_at_ms, 0)       # it is well again: its clients may come back
+        rollout.is_well(x.rollout, x.cohort.version)
 
 # ---- what is a failure ---------------------------------------------------------------------------------------------
 
@@ -123,6 +124,7 @@ cdef inline u8 cut(char *to, Span s, u32 most) noexcept nogil:
 cdef inline void post(Exchange *x, u8 metric, int cause, u64 latency_ns) noexcept nogil:
     cdef Worker *w = x.w
     cdef Outcome *o = tally.outcome_slot(&w.outcomes)
+    cdef Span address = span.make(x.down.peer + x.down.ip_off, x.down.ip_len)
     if o == NULL:
         dp.bump64(&(<Tally *>x.rollout.tallies[w.id]).outcomes_dropped, 1)
         return
@@ -138,7 +140,9 @@ cdef inline void post(Exchange *x, u8 metric, int cause, u64 latency_ns) noexcep
     o.cause = <u8>cause if cause >= 0 else tally.CAUSES
     o.method_n = cut(o.method, heads.method(&x.req), sizeof(o.method))
     o.path_n = cut(o.path, heads.path(&x.req), sizeof(o.path))
-    o.address_n = cut(o.address, span.make(x.down.peer + x.down.ip_off, x.down.ip_len), sizeof(o.address))
+    if dp.load32(&x.rollout.forwarded_for):
+        address = cohort.forwarded_or(&x.req, address)
+    o.address_n = cut(o.address, address, sizeof(o.address))
     memcpy(o.request_id, x.request_id, sizeof(o.request_id))
     tally.outcome_commit(&w.outcomes)
 

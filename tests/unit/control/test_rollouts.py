@@ -148,7 +148,9 @@ def test_rows_carry_their_numbers_from_the_first_moment_on() -> None:
         begun = await bench.start("b.test")
         for shown in (idle, begun):
             fits(shown)
-            assert [(row["requests"], row["share_actual"], row["p99_ms"]) for row in shown["versions"]] == [(0, None, None)] * 2
+            assert [(row["requests"], row["share_actual"], row["p99_ms"]) for row in shown["versions"]] == [
+                (0, None, None)
+            ] * 2
         await bench.later(1)
         counted = bench.it.of("b.test")
         fits(counted)
