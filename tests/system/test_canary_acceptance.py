@@ -3,16 +3,19 @@
 The statistics over many rollouts (false rollbacks, users until a rollback) are in
 tests/unit/control/test_verdict_simulated.py; here one rollout at a time takes the whole way through the system."""
 
+import asyncio
 import contextlib
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from gorouter_py.control.admin_client import AdminError, route_path
-from tests.system.crowd import Person, people, visit
+from tests.system.crowd import Lines, Person, people, visit
 from tests.system.harness import until
+from tests.system.held import beside_a_rollout
 from tests.system.rollouts import HOST, Rig, Rollout, share
 
 pytestmark = [pytest.mark.slow, pytest.mark.release_only]
@@ -117,7 +120,7 @@ def test_forty_sessions_at_five_percent(workers: int) -> None:
 def test_a_dead_canary_hurts_nobody(rig: Rig, weight: int, units: int) -> None:
     """It was killed and is still registered. The failure was hidden by a repetition, and yet it is the canary's.
 
-    Once a version has failed altogether it is tried again only once a second, so the evidence takes its time."""
+    A version that has failed altogether is tried ten times soon, and then only once a second."""
     rig.start(steps=[f"{weight}%", "100%"], abort_if=ALL)
     rig.instances["v2"].kill()
     crowd: list[Person] = []
@@ -278,6 +281,33 @@ def test_process_ids_of_stock_messages() -> None:
         crowd = people(2000)
         visit(rig.port, HOST, crowd)
         assert share(crowd, "v2") == pytest.approx(5, abs=0.3)
+
+
+# -- 9: everything else changes meanwhile ------------------------------------------------------------------
+
+
+def test_nothing_is_dropped_while_routes_change() -> None:
+    """Instances and other routes come and go beside WebSockets and uploads, through every kind of step."""
+    with Rig({}, workers=2) as rig:
+        kept = asyncio.run(beside_a_rollout(rig, websockets=200, uploads=40, rate=1000, each=250))
+    assert (kept.dropped, kept.failed) == (0, 0), kept
+    assert kept.versions == {"v1", "v2"} and kept.registrations >= 1500
+
+
+def test_after_a_swap_no_worker_goes_by_the_old_table() -> None:
+    """An abort, and an undo, is one pointer: a request that is sent after the answer finds the new one everywhere."""
+    with Rig({"v1": 0.0, "v2": 0.0}, workers=4) as rig:
+        rig.start(steps=["100%"])
+        with Lines(rig.port, 64) as lines:  # kept open, so that each worker has some
+            assert lines.ask() == Counter(v2=64)
+            for _ in range(5):
+                rig.act("abort")
+                assert lines.ask() == Counter(v1=64)
+                rig.act("undo")
+                assert lines.ask() == Counter(v2=64)
+                rig.act("set", weight="0%")
+                assert lines.ask() == Counter(v1=64)
+                rig.act("undo")
 
 
 # -- refusals ----------------------------------------------------------------------------------------------
