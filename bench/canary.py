@@ -204,10 +204,10 @@ def chance(options: argparse.Namespace) -> Iterator[Line]:
 def churn(options: argparse.Namespace) -> Iterator[Line]:
     """Check 9: connections that last beside registrations."""
     with Rig({}, workers=2) as rig:
-        kept = asyncio.run(beside_a_rollout(rig, options.websockets, options.uploads, 1000, options.registrations))
+        kept = asyncio.run(beside_a_rollout(rig, options.websockets, options.uploads, 3000, options.registrations))
     title = (
         f"{kept.websockets:,} WebSockets and {kept.uploads:,} uploads through {kept.actions} actions beside "
-        f"{kept.registrations:,} registrations ({kept.rate:,.0f} a second): dropped"
+        f"{kept.registrations:,} registrations ({kept.rate:,.0f} a second while it steps): dropped"
     )
     yield Line(title, "0", str(kept.dropped), kept.dropped == 0)
     title = f"{kept.short} short requests meanwhile: failed"
@@ -234,7 +234,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rollouts", type=int, default=1000, help="of equal versions (default: %(default)s)")
     parser.add_argument("--websockets", type=int, default=8000, help="held open (default: %(default)s)")
     parser.add_argument("--uploads", type=int, default=200, help="held open (default: %(default)s)")
-    parser.add_argument("--registrations", type=int, default=1000, help="between two actions (default: %(default)s)")
+    parser.add_argument("--registrations", type=int, default=5000, help="between two actions (default: %(default)s)")
     parser.add_argument("--no-save", action="store_true", help="write nothing to bench/results/")
     options = parser.parse_args(argv)
     if min(options.people, options.blocks, options.swaps, options.rollouts, options.registrations) < 1:

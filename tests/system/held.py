@@ -1,5 +1,5 @@
-"""Connections that last through a rollout: WebSockets and slow uploads through a router, the app they end at, and routes
-and instances that come and go meanwhile. All of it on one event loop, so that thousands are cheap."""
+"""Connections that last through a rollout: WebSockets and slow uploads through a router, the app they end at, and
+routes and instances that come and go meanwhile. All of it on one event loop, so that thousands are cheap."""
 
 import asyncio
 import itertools
@@ -32,7 +32,7 @@ class App:
 
     def __init__(self, version: str) -> None:
         self.version = version
-        self._open: set[asyncio.StreamWriter] = set()
+        self._open: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=4096)
@@ -41,12 +41,14 @@ class App:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        for writer in self._open:
+        served = dict(self._open)
+        for writer in served:
             writer.transport.abort()
+        await asyncio.gather(*(task for task in served.values() if task), return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         named = f"X-Version: {self.version}\r\n".encode()
-        self._open.add(writer)
+        self._open[writer] = asyncio.current_task()
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -62,7 +64,7 @@ class App:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
-            self._open.discard(writer)
+            self._open.pop(writer)
             writer.close()
 
 
@@ -119,11 +121,11 @@ async def upload(port: int) -> Held:
 
 @dataclass
 class Churn:
-    """Registrations over the bus, `rate` a second at most: other routes come and go, and so does `guest` at the route of
-    the rollout."""
+    """Registrations over the bus, `rate` a second at most: other routes come and go, and so do `guests` at the route
+    of the rollout."""
 
     rig: Rig
-    guest: Sequence[App]
+    guests: Sequence[App]
     rate: float
     sent: int = 0
     last: str = ""  # the other route that came last
@@ -134,12 +136,12 @@ class Churn:
         try:
             for turn in itertools.count():
                 began = time.monotonic()
-                for _ in range(BATCH - len(self.guest)):
+                for _ in range(BATCH - len(self.guests)):
                     self.last = f"churn-{self.sent}.test"
                     await self._say(client, "register", self.last, 9)
                     await self._say(client, "unregister", f"churn-{self.sent - ROUTES_KEPT}.test", 9)
                     self.sent += 1
-                for app in self.guest:
+                for app in self.guests:
                     options = {"options": {"version": app.version}}
                     await self._say(client, "unregister" if turn % 2 else "register", HOST, app.port, **options)
                     self.sent += 1
@@ -178,7 +180,9 @@ class Kept:
 
 
 async def beside_a_rollout(rig: Rig, websockets: int, uploads: int, rate: float, each: int) -> Kept:
-    """Takes a rollout through ACTIONS while connections are held and the bus is busy; each: registrations per action."""
+    """Takes a rollout through ACTIONS while connections are held and the bus is busy.
+
+    rate: registrations a second, at most; each: registrations before each action."""
     kept = Kept(websockets, uploads, actions=1 + len(ACTIONS))
     async with AsyncExitStack() as stack:
         apps = [await stack.enter_async_context(App(version)) for version in ("v1", "v2")]
@@ -189,10 +193,10 @@ async def beside_a_rollout(rig: Rig, websockets: int, uploads: int, rate: float,
             await asyncio.sleep(0.01)
         churn = Churn(rig, guests, rate)
         busy = asyncio.create_task(churn.run())
-        began = time.monotonic()
         held = await _open(rig.port, websockets // 2, uploads // 2)
         await asyncio.to_thread(lambda: rig.start(steps=["5%", "50%", "100%"]))
         held += await _open(rig.port, websockets - websockets // 2, uploads - uploads // 2)
+        began, before = time.monotonic(), churn.sent
         for action, body in ACTIONS:
             await churn.more(each)
             await asyncio.to_thread(lambda action=action, body=body: rig.act(action, **body))
@@ -203,7 +207,7 @@ async def beside_a_rollout(rig: Rig, websockets: int, uploads: int, rate: float,
             kept.dropped += (await asyncio.gather(*(one.echoes(b"ping") for one, kind in held if kind == "ws"))).count(
                 False
             )
-        kept.registrations, kept.rate = churn.sent, churn.sent / (time.monotonic() - began)
+        kept.registrations, kept.rate = churn.sent, (churn.sent - before) / (time.monotonic() - began)
         churn.ended.set()
         await busy
         kept.dropped += (await asyncio.gather(*(one.finished() for one, kind in held if kind == "up"))).count(False)
