@@ -6,6 +6,7 @@ tests/unit/control/test_verdict_simulated.py; here one rollout at a time takes t
 import asyncio
 import contextlib
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -67,6 +68,17 @@ def test_twenty_thousand_people_climb_five_steps(shared: Rig) -> None:
     assert flips(crowd, "v2") == 0
     assert {status for person in crowd for status in person.statuses} == {200}
     until(lambda: shared.version("v2")["users"] == pytest.approx(20_000, rel=0.03), "an estimate, and read each second")
+
+
+def test_hashed_identities_are_shared_within_their_sampling_error(shared: Rig) -> None:
+    """Without a cookie; the salt is fixed, so that the sample is the same each time."""
+    shared.start(steps=["5%", "25%"], cohort={"mode": "identity", "identity": "header:x-tenant", "salt": 7})
+    crowd = [Person(number, headers=f"X-Tenant: tenant-{number}\r\n") for number in range(5000)]
+    for step in (0.05, 0.25):
+        visit(shared.port, HOST, crowd)
+        assert share(crowd, "v2") == pytest.approx(100 * step, abs=300 * math.sqrt(step * (1 - step) / len(crowd)))
+        shared.act("promote")
+    assert flips(crowd, "v2") == 0 and {person.cookie for person in crowd} == {""}
 
 
 def test_a_third_version_loses_nobody() -> None:
