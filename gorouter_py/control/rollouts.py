@@ -118,6 +118,7 @@ class _Live:
     told: tuple[dict[str, float], list[Any]] = field(default_factory=lambda: ({}, []))  # evidence, numbers
     told_at: float = 0.0
     is_telling: bool = False
+    is_frozen: bool = False
     overrides: dict[str, str] = field(default_factory=dict)
     reading: rollout_view.Reading | None = None
 
@@ -239,6 +240,7 @@ class Rollouts:
                     live.unfit = "the data plane has no such rollout"
         if judge.verdict is not None:
             judge.verdict.merge(self._others(live))
+            self._tell_outage(live, judge.verdict.state == "frozen", judge.verdict.reason)
         due = self._it.clock() - live.told_at >= SEEN_S and not live.is_telling
         if due and [list(each) for each in judge.seen()] != live.told[1]:
             live.is_telling = True
@@ -253,6 +255,15 @@ class Rollouts:
             self._abort_by_itself(live)
         elif decision.action and not live.lock.locked():
             self._spawn(self._by_itself(live, decision.action, decision.who, decision.why, record.epoch))
+
+    def _tell_outage(self, live: _Live, is_frozen: bool, reason: str) -> None:
+        """Both versions fail: nobody is rolled back for that, so somebody has to hear of it."""
+        if is_frozen != live.is_frozen:
+            live.is_frozen = is_frozen
+            if is_frozen:
+                self._log.warn("rollout-frozen", route=live.record.route, id=live.record.id, reason=reason)
+            else:
+                self._log.info("rollout-frozen-no-more", route=live.record.route, id=live.record.id, reason=reason)
 
     async def _by_itself(self, live: _Live, action: str, who: str, why: str, epoch: int) -> None:
         def make(record: Record, spec: Spec) -> Record:

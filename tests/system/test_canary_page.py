@@ -181,6 +181,8 @@ def test_a_refusal_can_be_read(page: Browser, admin: Admin) -> None:
     page.click("#confirm-yes")
     page.until("document.getElementById('problem').innerText === 'the rollout has ended'")
     three_events_more(admin)
+    place = page.script("return document.getElementById('problem').getBoundingClientRect().toJSON()")
+    assert 0 < place["top"] < place["bottom"] <= page.script("return innerHeight")  # in sight, though the page is long
     assert shown(page, "#problem") == "the rollout has ended"
     admin.refuse = None
     page.click("[data-action=pause]")

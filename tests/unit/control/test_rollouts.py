@@ -251,6 +251,50 @@ def test_thresholds_end_it_and_stop_it() -> None:
     run(scenario())
 
 
+def test_trap_f_a_step_waits_and_says_so_while_stable_fails_more_than_before() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.two()
+        await bench.start(
+            steps=["5%", "100%"], hold="40s", max_hold="50s", on_undecided="abort", abort_if={"latency": False}
+        )
+        failures = 0
+        for second in range(1, 161):
+            failures += 100 if 20 <= second < 80 else 0
+            bench.enough(0, 1000 * second, failures)
+            bench.enough(1, 50 * second, failures // 20)
+            await bench.later(1)
+            if second == 60:  # past both holds: it waits, whatever the policy, and somebody hears of it
+                shown = bench.it.of("a.test")
+                assert (shown["state"], shown["weight"], shown["verdict"]["state"]) == ("ramping", 5.0, "frozen")
+                assert "what both depend on" in shown["waits_for"]
+                assert [told["route"] for told in bench.log.said("rollout-frozen")] == ["a.test"]
+            if bench.log.said("rollout-frozen-no-more"):
+                break
+        await bench.later(1)
+        assert bench.it.of("a.test")["weight"] == 100.0
+
+    run(scenario())
+
+
+def test_trap_i_with_everybody_on_the_canary_limits_alone_decide() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.two()
+        slo = {"error_rate": "1%", "min_requests": 100}
+        await bench.start(steps=["100%"], pause_at=["100%"], abort_if={"slo": slo})
+        bench.plane.fail("a.test", 1, count=50)
+        await bench.later(1)
+        shown = bench.it.of("a.test")
+        assert (shown["state"], shown["verdict"]["state"]) == ("paused", "disabled")
+        bench.enough(1, 400, 20)
+        await bench.later(1)
+        shown = bench.it.of("a.test")
+        assert (shown["state"], shown["history"][-1]["who"]) == ("aborted", "slo")
+
+    run(scenario())
+
+
 def test_others_are_asked_before_a_step() -> None:
     async def scenario(url: str, answers: Answers) -> None:
         bench = Bench()
