@@ -151,11 +151,11 @@ cdef inline bint enter(Exchange *x, Split *s, bint decided) noexcept nogil:
         cohort.know(&a, s.plan, &x.cohort)
     else:
         cohort.decide(&a, s, &x.cohort)
+        if a.random >> (64 - tally.SAMPLE_BITS) == 0:
+            l = outcome.lane_of(x, x.cohort.version)
+            if l != NULL:
+                tally.sample(l, x.cohort.unit, cohort.called(&a, s.plan, &x.cohort))
     x.booked = endpoint.NO_VERSION
-    if a.random >> (64 - tally.SAMPLE_BITS) == 0:
-        l = outcome.lane_of(x, x.cohort.version)
-        if l != NULL:
-            tally.sample(l, x.cohort.unit, cohort.called(&a, s.plan, &x.cohort))
     return True
 
 # An endpoint of one version; as balance.choose.
