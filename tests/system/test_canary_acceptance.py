@@ -77,6 +77,10 @@ def test_hashed_identities_are_shared_within_their_sampling_error(shared: Rig) -
     for step in (0.05, 0.25):
         visit(shared.port, HOST, crowd)
         assert share(crowd, "v2") == pytest.approx(100 * step, abs=300 * math.sqrt(step * (1 - step) / len(crowd)))
+        for person in crowd[:40]:  # what is explained is what happens
+            question = {"headers": {"X-Tenant": f"tenant-{person.number}"}}
+            answer = shared.client.call("POST", route_path(HOST, "explain"), question)
+            assert (answer["version_name"], answer["reason"]) == (person.versions[-1], "identity")
         shared.act("promote")
     assert flips(crowd, "v2") == 0 and {person.cookie for person in crowd} == {""}
 

@@ -151,7 +151,7 @@ cdef inline bint enter(Exchange *x, Split *s, bint decided) noexcept nogil:
         cohort.know(&a, s.plan, &x.cohort)
     else:
         cohort.decide(&a, s, &x.cohort)
-        if a.random >> (64 - tally.SAMPLE_BITS) == 0:
+        if dp.unlikely(a.random >> (64 - tally.SAMPLE_BITS) == 0):
             l = outcome.lane_of(x, x.cohort.version)
             if l != NULL:
                 tally.sample(l, x.cohort.unit, cohort.called(&a, s.plan, &x.cohort))

@@ -13,7 +13,7 @@ cdef enum:
     REGISTERS = 16384
     REGISTER_BITS = 14
     SAMPLES = 128               # clients of the latest sampled requests, a power of two
-    SAMPLE_BITS = 4             # one request in 2^4 is sampled, by chance
+    SAMPLE_BITS = 5             # one request in 2^5 is sampled, by chance
     SAMPLE_WORDS = 6            # of what a client is called
 
 # Why a request failed.
