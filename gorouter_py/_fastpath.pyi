@@ -203,6 +203,7 @@ class Explanation(TypedDict):
     slot: int | None
     fallback: bool  # the version has nothing fit: stable takes the request
 
+
 HISTOGRAM_BOUNDS_NS: tuple[int, ...]  # upper bounds, ascending; the last bucket has none
 COUNTERS: tuple[str, ...]
 COUNTER_HELP: dict[str, str]
