@@ -8,7 +8,7 @@ from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport dp, fmt, rng, span
 from gorouter_py.fastpath.http cimport cookies, heads
 from gorouter_py.fastpath.http.heads cimport Head
-from gorouter_py.fastpath.net cimport tally, tap
+from gorouter_py.fastpath.net cimport tap
 from gorouter_py.fastpath.net.tally cimport Lane
 from gorouter_py.fastpath.route cimport balance, endpoint, rollout, split, sticky, table
 from gorouter_py.fastpath.route.endpoint cimport Endpoint, EndpointArray, Pool
@@ -136,7 +136,6 @@ cdef inline bint repeatable(const Exchange *x) noexcept nogil:
 cdef inline bint enter(Exchange *x, Split *s, bint decided) noexcept nogil:
     cdef Worker *w = x.w
     cdef cohort.Asker a
-    cdef Lane *l
     outcome.let_go(x)
     if not outcome.hold(x, s.plan.state):
         return False
@@ -151,10 +150,6 @@ cdef inline bint enter(Exchange *x, Split *s, bint decided) noexcept nogil:
         cohort.know(&a, s.plan, &x.cohort)
     else:
         cohort.decide(&a, s, &x.cohort)
-        if dp.unlikely(a.random >> (64 - tally.SAMPLE_BITS) == 0):
-            l = outcome.lane_of(x, x.cohort.version)
-            if l != NULL:
-                tally.sample(l, x.cohort.unit, cohort.called(&a, s.plan, &x.cohort))
     x.booked = endpoint.NO_VERSION
     return True
 

@@ -38,12 +38,13 @@ cdef inline Span last_forwarded(const Head *h) noexcept nogil:
         i -= 1
     return span.trim(span.make(v.p + i, v.n - i))
 
-cdef inline Span forwarded_or(const Head *h, Span peer) noexcept nogil:
-    cdef Span v = last_forwarded(h)
-    return v if v.n else peer
-
 cdef inline Span client_address(const Asker *a, const Plan *p) noexcept nogil:
-    return forwarded_or(a.h, a.peer) if p.forwarded_for else a.peer
+    cdef Span v
+    if p.forwarded_for:
+        v = last_forwarded(a.h)
+        if v.n:
+            return v
+    return a.peer
 
 # An address as its 4 or 16 bytes; their number, 0 if it is none.
 cdef inline u32 address_bytes(Span text, u8 *out) noexcept nogil:
@@ -275,14 +276,6 @@ cdef inline void decide(const Asker *a, Split *s, Cohort *d) noexcept nogil:
             return
         draw(a, p, d)
     d.version = split.version_of(p, d.slot)
-
-# What an operator knows the client by: the identity that places it, as text, else its address.
-cdef inline Span called(const Asker *a, const Plan *p, const Cohort *d) noexcept nogil:
-    if d.reason == WHY_IDENTITY and p.identity_where == split.BY_HEADER:
-        return field_value(a.h, p.identity)
-    if d.reason == WHY_IDENTITY and p.identity_where == split.BY_COOKIE:
-        return cookies.get_cookie(a.h, p.identity.p, p.identity.n)
-    return client_address(a, p)
 
 # ---- what the app is told ------------------------------------------------------------------------------------------
 

@@ -6,11 +6,12 @@
 from libc.string cimport memcpy
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport clock, dp, span
-from gorouter_py.fastpath.http cimport heads
+from gorouter_py.fastpath.http cimport cookies, heads
 from gorouter_py.fastpath.net cimport tally, tap
 from gorouter_py.fastpath.net.tally cimport Lane, Outcome, Tally
-from gorouter_py.fastpath.route cimport endpoint, rollout
+from gorouter_py.fastpath.route cimport endpoint, rollout, split
 from gorouter_py.fastpath.route.rollout cimport Rollout
+from gorouter_py.fastpath.route.split cimport Split
 from gorouter_py.fastpath.flow cimport cohort, fault
 from gorouter_py.fastpath.flow.state cimport *
 
@@ -113,6 +114,25 @@ cdef inline bint is_bot(const Head *h) noexcept nogil:
             return True
     return False
 
+# ---- who it was ----------------------------------------------------------------------------------------------------
+
+cdef inline Span address_of(const Exchange *x) noexcept nogil:
+    cdef Span v = span.make(NULL, 0)
+    if dp.load32(&x.rollout.forwarded_for):
+        v = cohort.last_forwarded(&x.req)
+    return v if v.n else span.make(x.down.peer + x.down.ip_off, x.down.ip_len)
+
+# What an operator knows the client by: the identity that places it, as text, else its address.
+cdef inline Span name_of(const Exchange *x) noexcept nogil:
+    cdef Split *s = split.of(x.ep.pool) if x.ep != NULL else NULL
+    cdef Span v = span.make(NULL, 0)
+    if x.cohort.reason == WHY_IDENTITY and s != NULL and s.plan.state == x.rollout:
+        if s.plan.identity_where == split.BY_HEADER:
+            v = cohort.field_value(&x.req, s.plan.identity)
+        elif s.plan.identity_where == split.BY_COOKIE:
+            v = cookies.get_cookie(&x.req, s.plan.identity.p, s.plan.identity.n)
+    return v if v.n else address_of(x)
+
 # ---- booking -------------------------------------------------------------------------------------------------------
 
 cdef inline u8 cut(char *to, Span s, u32 most) noexcept nogil:
@@ -124,7 +144,6 @@ cdef inline u8 cut(char *to, Span s, u32 most) noexcept nogil:
 cdef inline void post(Exchange *x, u8 metric, int cause, u64 latency_ns) noexcept nogil:
     cdef Worker *w = x.w
     cdef Outcome *o = tally.outcome_slot(&w.outcomes)
-    cdef Span address = span.make(x.down.peer + x.down.ip_off, x.down.ip_len)
     if o == NULL:
         dp.bump64(&(<Tally *>x.rollout.tallies[w.id]).outcomes_dropped, 1)
         return
@@ -140,9 +159,7 @@ cdef inline void post(Exchange *x, u8 metric, int cause, u64 latency_ns) noexcep
     o.cause = <u8>cause if cause >= 0 else tally.CAUSES
     o.method_n = cut(o.method, heads.method(&x.req), sizeof(o.method))
     o.path_n = cut(o.path, heads.path(&x.req), sizeof(o.path))
-    if dp.load32(&x.rollout.forwarded_for):
-        address = cohort.forwarded_or(&x.req, address)
-    o.address_n = cut(o.address, address, sizeof(o.address))
+    o.address_n = cut(o.address, address_of(x), sizeof(o.address))
     memcpy(o.request_id, x.request_id, sizeof(o.request_id))
     tally.outcome_commit(&w.outcomes)
 
@@ -176,6 +193,8 @@ cdef inline void book(Exchange *x, u64 now) noexcept nogil:
             dp.bump64(&l.forced, 1)
         else:
             tally.see(l, x.cohort.unit)
+            if dp.unlikely((<Tally *>x.rollout.tallies[x.w.id]).requests % tally.SAMPLE_EACH == 0):
+                tally.sample(l, x.cohort.unit, name_of(x))
         if cause >= 0:
             dp.bump64(&l.failures[cause], 1)
             first_failure(x, l, rollout.M_FAILURE, cause, latency)

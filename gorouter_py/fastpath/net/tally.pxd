@@ -13,7 +13,7 @@ cdef enum:
     REGISTERS = 16384
     REGISTER_BITS = 14
     SAMPLES = 128               # clients of the latest sampled requests, a power of two
-    SAMPLE_BITS = 5             # one request in 2^5 is sampled, by chance
+    SAMPLE_EACH = 32            # requests of a worker of which one is sampled
     SAMPLE_WORDS = 6            # of what a client is called
 
 # Why a request failed.
@@ -26,7 +26,7 @@ cdef enum Cause:
     CAUSE_LIMIT             # no endpoint could take it
     CAUSES
 
-# Who made one request. unit: 0 while it is written; words: what the client is called, filled up with zeros.
+# Who made one request. unit: odd, 0 while it is written; words: what the client is called, filled up with zeros.
 cdef struct Sample:
     u64 unit                # atomic
     u64 words[SAMPLE_WORDS] # atomic
@@ -96,7 +96,7 @@ cdef inline void sample(Lane *l, u64 unit, Span name) noexcept nogil:
     dp.store64(&s.unit, 0)
     for i in range(SAMPLE_WORDS):
         dp.store64(&s.words[i], words[i])
-    dp.store64_rel(&s.unit, unit)
+    dp.store64_rel(&s.unit, unit | 1)
     l.sampled += 1
 
 # ---- outcome ring: one producer (worker), one consumer (control) ---------------------------------------------------
