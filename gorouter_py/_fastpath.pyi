@@ -295,6 +295,9 @@ class DataPlane:
     def set_slow(self, uri: str, ns: int) -> None:
         """Another threshold for the metric slow, 0 = never. LookupError without a rollout."""
     def rollouts(self) -> list[RolloutNumbers]: ...
+    def clients(self, uri: str) -> list[list[tuple[int, str]]]:
+        """By version who made its latest requests, of which a few are sampled: the unit, and what the client is called
+        (its identity as text, else its address), cut to 48 bytes. LookupError without a rollout."""
     def outcomes(self, limit: int = 1024) -> list[Outcome]: ...
     def explain(self, head: bytes, address: str) -> Explanation:
         """Where a request with this head from this address would go, and why. Changes nothing.

@@ -333,6 +333,9 @@ cdef class DataPlane:
     def rollouts(self):
         return self.rollout_states.numbers(self.g)
 
+    def clients(self, str uri):
+        return self.rollout_states.clients(uri)
+
     def outcomes(self, int limit=1024):
         return read_outcomes(self.g, limit)
 

@@ -262,6 +262,7 @@ cdef int set_options(Rollout *r, dict spec) except -1:
     dp.store64(&r.warmup_ms, spec["warmup_ms"])
     dp.store32(&r.address_cap, spec["address_cap"])
     dp.store32(&r.count_4xx, bool(spec["count_4xx"]))
+    dp.store32(&r.forwarded_for, bool(spec["forwarded_for"]))
     return 0
 
 
@@ -359,6 +360,26 @@ cdef dict lane_numbers(Rollout *r, u32 version, u32 endpoints):
     }
     one["requests"] = sum(one["by_class"])
     return one
+
+
+cdef list sampled_clients(Rollout *r, u32 version):
+    """(unit, what the client is called) of a version's latest sampled requests."""
+    cdef tally.Sample one
+    cdef tally.Sample *s
+    cdef Lane *l
+    cdef u32 i, k, word
+    found = []
+    for i in range(limits.WORKERS_MAX):
+        l = lane_at(r, i, version)
+        for k in range(tally.SAMPLES if l != NULL else 0):
+            s = &l.samples[k]
+            one.unit = dp.load64_acq(&s.unit)
+            for word in range(tally.SAMPLE_WORDS):
+                one.words[word] = dp.load64(&s.words[word])
+            if one.unit and dp.load64_acq(&s.unit) == one.unit:
+                raw = (<char *>one.words)[:sizeof(one.words)]
+                found.append((one.unit, raw.rstrip(b"\0").decode("utf-8", "replace")))
+    return found
 
 
 cdef u64 sum_outcomes_dropped(Rollout *r):
@@ -589,6 +610,11 @@ cdef class _Rollouts:
             "outcomes_dropped": sum_outcomes_dropped(r),
             "retry_budget_denied": dp.load64(&r.denied),
         }
+
+    cdef list clients(self, str uri):
+        cdef Rollout *r = self.state_of(uri)
+        cdef int v
+        return [sampled_clients(r, v) for v in range(highest_lane(r) + 1)]
 
     cdef list numbers(self, Shared *g):
         return [self.numbers_of(g, key) for key in self.states]

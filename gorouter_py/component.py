@@ -20,6 +20,7 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NewType, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
 Seconds = NewType("Seconds", float)
 Uint = NewType("Uint", int)
@@ -479,6 +480,18 @@ def _integer(text: str) -> int | None:
     if re.fullmatch(r"0[0-7]+", number):
         number = "0o" + number[1:]
     return (-1 if sign == "-" else 1) * int(number, 0)
+
+
+# -- addresses ---------------------------------------------------------------------------------------------
+
+
+def is_url(url: str) -> bool:
+    """Whether that is the address of a server, http or https."""
+    try:
+        target = urlsplit(url)
+        return target.scheme in ("http", "https") and bool(target.hostname) and (target.port or 1) > 0
+    except ValueError:
+        return False
 
 
 # -- durations ---------------------------------------------------------------------------------------------

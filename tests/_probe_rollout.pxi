@@ -96,8 +96,14 @@ cdef class RolloutState:
     def denied(self):
         return self.r.denied
 
-    def may_probe(self, version, uint64_t now_ms, uint64_t each_ms):
-        return bool(route_rollout.may_probe(self.r, version, now_ms, each_ms))
+    def may_grant(self, uint64_t requests, uint32_t percent, uint64_t now_ms):
+        return bool(route_rollout.may_grant(self.r, requests, percent, now_ms))
+
+    def may_probe(self, version, uint64_t now_ms):
+        return bool(route_rollout.may_probe(self.r, version, now_ms))
+
+    def is_well(self, version):
+        route_rollout.is_well(self.r, version)
 
     def count_address(self, uint64_t address):
         route_rollout.count_address(self.r, address)

@@ -5,9 +5,7 @@ rollout, 4 from `status -w` for a rollout that was aborted.
 """
 
 import getpass
-import itertools
 import json
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,96 +13,10 @@ from typing import Any, NoReturn
 
 import click
 
-from gorouter_py.component import parse_duration
-from gorouter_py.control import canary_view, flags, reach
+from gorouter_py.control import canary_flags, canary_view, flags, reach
 from gorouter_py.control.admin_client import AdminClient, AdminError, route_path
 
 EXIT_FAILED, EXIT_NO_ROLLOUT, EXIT_ABORTED = 1, 3, 4
-
-
-# -- values of flags ---------------------------------------------------------------------------------------
-
-
-def _percent(text: str) -> float:
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*%?", text.strip())
-    if not match or float(match[1]) > 100:
-        raise ValueError(f"{text!r} is no weight; valid: 0% to 100%, for example 7.5%")
-    return float(match[1])
-
-
-def _percents(text: str) -> list[str]:
-    steps = [_percent(part) for part in text.split(",")]
-    if any(later <= earlier for earlier, later in itertools.pairwise(steps)):
-        raise ValueError(f"{text!r}: each step must be larger than the one before; for example 1%,5%,25%,50%,100%")
-    return [f"{step:g}%" for step in steps]
-
-
-def _duration(text: str) -> str:
-    if parse_duration(text) < 0:
-        raise ValueError(f"{text!r} is negative; valid: 0s or more")
-    return text
-
-
-_COMPARED = {"errors": ("errors", True), "client-errors": ("client_errors", True)} | {
-    quantile: ("latency", quantile) for quantile in ("p95", "p99")
-}
-
-
-def _abort_if(text: str) -> dict[str, Any]:
-    """ "errors>stable" compares, "errors>1%" and "p99>500ms" are limits; "never" switches comparing off."""
-    if text == "never":
-        return {"errors": False, "latency": False}
-    name, separator, limit = text.replace(" ", "").partition(">")
-    try:
-        if separator and limit == "stable":
-            key, value = _COMPARED[name]
-            return {key: value}
-        if separator and name == "errors":
-            return {"slo": {"error_rate": f"{_percent(limit):g}%"}}
-        if separator and name in ("p95", "p99"):
-            return {"slo": {name: _duration(limit)}}
-    except (KeyError, ValueError):
-        pass
-    raise ValueError(
-        f"{text!r} is no condition; valid: errors>stable, p95>stable, p99>stable, client-errors>stable, errors>1%, "
-        "p95>200ms, p99>500ms, never"
-    )
-
-
-def _rule(text: str) -> dict[str, str]:
-    """ "header:x-beta=yes->v2", "user_agent:~Firefox->v2", "address:=10.0.0.0/8->v2", "cohort:beta=20->v2"."""
-    match = re.fullmatch(r"(header|cookie|user_agent|address|cohort):([^=^~]*)(=|\^|~|)(.*)->(\S+)", text)
-    if not match:
-        raise ValueError(
-            f"{text!r} is no rule; write KIND:NAME=VALUE->VERSION, for example header:x-beta=yes->v2, "
-            "cookie:beta->v2 (is there), user_agent:~Firefox->v2 (contains), address:=10.0.0.0/8->v2, "
-            "cohort:beta=20->v2"
-        )
-    op = {"=": "equals", "^": "prefix", "~": "contains", "": "present"}[match[3]]
-    return {"kind": match[1], "name": match[2], "op": op, "value": match[4], "version": match[5]}
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, share = text.partition("=")
-    if not name or not equals:
-        raise ValueError(f"{text!r}: write VERSION=SHARE, for example v2=10%")
-    return name, f"{_percent(share):g}%"
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) or re.search(r"[\r\n\x00]", value):
-        raise ValueError(f"{text!r} is no header; write 'Name: value'")
-    return name, value.strip()
-
-
-WEIGHT = flags.Parsed(_percent, "WEIGHT")
-STEPS = flags.Parsed(_percents, "PERCENT,...")
-DURATION = flags.Parsed(_duration, "DURATION")
-CONDITION = flags.Parsed(_abort_if, "CONDITION")
-RULE = flags.Parsed(_rule, "RULE")
-PAIR = flags.Parsed(_pair, "VERSION=SHARE")
-HEADER = flags.Parsed(_header, "'NAME: VALUE'")
 
 
 # -- asking the router -------------------------------------------------------------------------------------
@@ -181,10 +93,10 @@ def canary() -> None:
 @click.option("--to", metavar="VERSION", help="The new version.")
 @click.option("--from", "from_", metavar="VERSION", help="The present one.  [default: the other version there is]")
 @click.option("--by", metavar="WHAT", help="What a version is: app, process_id, tag:NAME or version.  [default: found]")
-@click.option("--steps", type=STEPS, help="Share of users, step by step.  [default: 1%,5%,25%,50%,100%]")
-@click.option("--hold", type=DURATION, help="Time at each step.  [default: 10m]")
-@click.option("--pause-at", type=STEPS, help="Steps that wait for `promote` or `resume`.")
-@click.option("--max-hold", type=DURATION, help="Longest wait for a verdict at a step.  [default: 1h]")
+@click.option("--steps", type=canary_flags.STEPS, help="Share of users, step by step.  [default: 1%,5%,25%,50%,100%]")
+@click.option("--hold", type=canary_flags.DURATION, help="Time at each step.  [default: 10m]")
+@click.option("--pause-at", type=canary_flags.STEPS, help="Steps that wait for `promote` or `resume`.")
+@click.option("--max-hold", type=canary_flags.DURATION, help="Longest wait for a verdict at a step.  [default: 1h]")
 @click.option(
     "--on-undecided",
     type=click.Choice(["wait", "promote", "pause", "abort"]),
@@ -193,7 +105,7 @@ def canary() -> None:
 @click.option(
     "--abort-if",
     "conditions",
-    type=CONDITION,
+    type=canary_flags.CONDITION,
     multiple=True,
     help="errors>stable, p99>stable, client-errors>stable, errors>1%, p99>500ms, never. Repeatable.",
 )
@@ -216,10 +128,44 @@ def canary() -> None:
 @click.option("--sticky", type=click.Choice(["move", "keep"]), help="Sessions of the other version.  [default: move]")
 @click.option("--allow-override", is_flag=True, help="X-Canary: VERSION and the cookie gr_v choose, for testers.")
 @click.option("--override-secret-file", metavar="FILE", help="Only with the secret of this file (on the router).")
-@click.option("--rule", "rules", type=RULE, multiple=True, help="header:x-beta=yes->v2 and the like. Repeatable.")
-@click.option("--mirror", type=PAIR, help="Copy a share of the requests to a version, answers thrown away.")
-@click.option("--extra", "extras", type=PAIR, multiple=True, help="A further version with its own share. Repeatable.")
-@click.option("--webhook", "webhooks", metavar="URL", multiple=True, help="Ask this URL before each step.")
+@click.option(
+    "--rule", "rules", type=canary_flags.RULE, multiple=True, help="header:x-beta=yes->v2 and the like. Repeatable."
+)
+@click.option(
+    "--mirror", type=canary_flags.PAIR, help="Copy a share of the requests to a version, answers thrown away."
+)
+@click.option(
+    "--extra", "extras", type=canary_flags.PAIR, multiple=True, help="A further version with its own share. Repeatable."
+)
+@click.option(
+    "--webhook",
+    "webhooks",
+    type=canary_flags.URL,
+    multiple=True,
+    help='POST the rollout to this URL before each step: 2xx goes on, 4xx or {"ok": false} does not. Repeatable.',
+)
+@click.option(
+    "--prometheus",
+    "queries",
+    type=canary_flags.PROMETHEUS,
+    multiple=True,
+    help="Ask this Prometheus before each step; every value has to be within the limit (<= or >=). Repeatable.",
+)
+@click.option("--check-interval", type=canary_flags.DURATION, help="Time between two questions.  [default: 30s]")
+@click.option("--check-timeout", type=canary_flags.DURATION, help="Longest wait for an answer.  [default: 5s]")
+@click.option(
+    "--check-failures", type=click.IntRange(1, 1000), help="So many failures in a row roll back.  [default: 3]"
+)
+@click.option(
+    "--forwarded-for",
+    is_flag=True,
+    help="Clients come through a load balancer: their address is the last one of X-Forwarded-For.",
+)
+@click.option(
+    "--address-cap",
+    type=click.IntRange(0, 65535),
+    help="First failures that count per client address; 0 is no bound.  [default: 64]",
+)
 @click.option("--file", "file", type=click.File(), help="JSON with all of this; flags win over it.")
 @_who_option
 @_why_option
@@ -237,6 +183,9 @@ def start(route: str, file: Any, who: str, why: str, as_json: bool, **given: Any
       gorouter-py canary start shop.example.com --to v2 --steps 5%,50%,100% --hold 5m --abort-if 'errors>stable'
       gorouter-py canary start shop.example.com --to v2 --identity header:X-Tenant --rule 'header:x-beta=yes->v2'
       gorouter-py canary start shop.example.com --to v2 --steps 10% --pause-at 10% --mirror v2=20%
+      gorouter-py canary start shop.example.com --to v2 --webhook http://ci.example.com/may-it-go-on --check-interval 1m
+      gorouter-py canary start shop.example.com --to v2 --prometheus 'http://prometheus:9090 sum(lag{app="v2"}) <= 100'
+      gorouter-py canary start shop.example.com --to v2 --forwarded-for
       gorouter-py canary start shop.example.com --file rollout.json
     """
     router = {name: given.pop(name) for name in ("path", "url", "token", "token_file")}
@@ -250,12 +199,18 @@ def start(route: str, file: Any, who: str, why: str, as_json: bool, **given: Any
     if as_json:
         click.echo(json.dumps(rollout, indent=2))
     else:
-        _print([canary_view.headline(rollout), "watch it with: gorouter-py canary status -w"])
+        _print(
+            [
+                canary_view.headline(rollout),
+                *canary_view.cautions(rollout),
+                "watch it with: gorouter-py canary status -w",
+            ]
+        )
 
 
 _PLAIN_KEYS = {
     "to": "to", "from_": "from", "by": "by", "steps": "steps", "hold": "hold", "pause_at": "pause_at",
-    "max_hold": "max_hold", "on_undecided": "on_undecided", "sticky": "sticky",
+    "max_hold": "max_hold", "on_undecided": "on_undecided", "sticky": "sticky", "address_cap": "address_cap",
 }  # fmt: skip
 
 
@@ -291,8 +246,17 @@ def _spec(file: Any, given: dict[str, Any]) -> dict[str, Any]:
         body["mirror"] = dict(zip(("version", "share"), given["mirror"], strict=True))
     if given["extras"]:
         body["extra_versions"] = dict(given["extras"])
-    if given["webhooks"]:
-        body["checks"] = [{"kind": "webhook", "url": url} for url in given["webhooks"]]
+    if given["forwarded_for"]:
+        body["forwarded_for"] = True
+    checks = [{"kind": "webhook", "url": url} for url in given["webhooks"]] + list(given["queries"])
+    how = {key: given[f"check_{key}"] for key in ("interval", "timeout", "failures")}
+    how = {key: value for key, value in how.items() if value is not None}
+    if how and not checks:
+        raise click.UsageError(
+            "--check-interval, --check-timeout and --check-failures go with --webhook or --prometheus."
+        )
+    if checks:
+        body["checks"] = [{**check, **how} for check in checks]
     return body
 
 
@@ -412,7 +376,7 @@ def set_weight(words: tuple[str, ...], who: str, why: str, **router: Any) -> Non
     if not 1 <= len(words) <= 2:
         raise click.UsageError("write: gorouter-py canary set [ROUTE] WEIGHT, for example 7.5%.")
     try:
-        weight = _percent(words[-1])
+        weight = canary_flags.percent(words[-1])
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="WEIGHT") from None
     _act("set", words[0] if len(words) == 2 else None, who, why, router, weight)
@@ -438,7 +402,9 @@ def why_command(route: str | None, as_json: bool, **router: Any) -> None:
 
 @canary.command(context_settings=flags.PLAIN_SETTINGS)
 @click.argument("words", nargs=-1, metavar="[ROUTE] [USER_OR_COOKIE]")
-@click.option("--header", "headers", type=HEADER, multiple=True, help="A header of the request. Repeatable.")
+@click.option(
+    "--header", "headers", type=canary_flags.HEADER, multiple=True, help="A header of the request. Repeatable."
+)
 @click.option("--cookie", "cookies", metavar="NAME=VALUE", multiple=True, help="A cookie of the request. Repeatable.")
 @click.option("--address", metavar="IP", default="", help="Address of the client.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -124,6 +124,17 @@ def versions(rollout: Rollout) -> list[str]:
     return columns(rows, range(2, 10))
 
 
+def cautions(rollout: Rollout) -> list[str]:
+    """What is good to know as a rollout begins."""
+    spec = rollout.get("spec") or {}
+    if not spec.get("address_cap") or spec.get("forwarded_for"):
+        return []
+    return [
+        f"of one client address {spec['address_cap']} first failures count; behind a load balancer, which is one "
+        "address, start it with --forwarded-for"
+    ]
+
+
 def status(rollout: Rollout) -> list[str]:
     """Everything about a rollout that fits a terminal."""
     verdict = rollout.get("verdict") or {}
@@ -141,6 +152,7 @@ def status(rollout: Rollout) -> list[str]:
     for name, metric in (verdict.get("metrics") or {}).items():
         counts = f"first failures: canary {metric.get('canary', 0)}, stable {metric.get('stable', 0)}"
         lines.append(f"          {name}: {log_e_of(metric)[0]:.1f} ({counts})")
+    lines += [f"note      {note}" for note in rollout.get("notes") or []]
     if history := rollout.get("history"):
         lines += ["", "history", *_history(history)]
     return lines
@@ -164,12 +176,16 @@ def why(answer: dict[str, Any]) -> list[str]:
     ]
     if verdict.get("reason"):
         lines.append(str(verdict["reason"]))
+    lines += [f"note: {note}" for note in answer.get("notes") or []]
+    for each in answer.get("clients") or []:
+        part = f"{percent(each.get('share'))} of its latest requests"
+        lines.append(f"busiest client of {each.get('version')}: {each.get('client')}, {part}")
     if history := answer.get("history"):
         lines += ["", "last decisions", *_history(history)]
     evidence = answer.get("evidence") or []
     if not evidence:
         return [*lines, "", "no failing request of the canary so far"]
-    rows = [("  TIME", "METRIC", "CAUSE", "STATUS", "REQUEST", "TOOK", "REQUEST ID")]
+    rows = [("  TIME", "METRIC", "CAUSE", "STATUS", "REQUEST", "TOOK", "CLIENT", "REQUEST ID")]
     for each in evidence[-EVIDENCE_SHOWN:]:
         rows.append(
             (
@@ -179,6 +195,7 @@ def why(answer: dict[str, Any]) -> list[str]:
                 str(each.get("status", "-")),
                 f"{each.get('method', '-')} {each.get('path', '-')}",
                 milliseconds(each.get("latency_ms")),
+                str(each.get("address") or "-"),
                 str(each.get("request_id", "-")),
             )
         )

@@ -84,6 +84,7 @@ def split(record: Record, spec: Spec, number: int, secret: bytes = b"") -> "Roll
         "sticky": spec.sticky,
         "keep_versions": [each for each in numbers.values() if not (lost and each == CANARY)],
         "address_cap": spec.address_cap,
+        "forwarded_for": spec.forwarded_for,
         "count_4xx": spec.client_errors,
         "propagate": spec.propagate,
     }

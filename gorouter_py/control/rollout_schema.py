@@ -11,6 +11,20 @@ _PERCENT: Final = {"type": ["string", "number"], "description": 'percent, "7.5%"
 _DURATION: Final = {"type": "string", "description": "number and unit", "examples": ["10m", "30s"]}
 _LIST_OF_OBJECTS: Final = {"type": "array", "items": {"type": "object"}}
 _FLAG: Final = {"type": "boolean"}
+_COUNT: Final = {"type": "integer", "minimum": 0}
+_NOTES: Final = {"type": "array", "items": _TEXT, "description": "what may make the comparison unfair, or blind"}
+_LATENCY: Final = {"type": ["number", "null"], "description": "milliseconds; null before the first answer"}
+# Of a version, since the rollout's id is what it is; 0 until the first count, within a second of the start.
+_COUNTED: Final = {
+    **dict.fromkeys(
+        ("requests", "users", "failures", "drawn", "failovers", "retries_on_stable", "kept", "forced", "excluded",
+         "mirrored", "mirror_failures"),
+        _COUNT,
+    ),
+    "failure_causes": {"type": "object", "additionalProperties": _COUNT},
+    "by_class": {"type": "array", "items": _COUNT, "description": "answers xxx, 1xx, 2xx, 3xx, 4xx, 5xx"},
+    **dict.fromkeys(("p50_ms", "p95_ms", "p99_ms"), _LATENCY),
+}  # fmt: skip
 SCHEMAS: Final[Mapping[str, Any]] = {
     "RolloutStart": {
         "type": "object",
@@ -59,7 +73,8 @@ SCHEMAS: Final[Mapping[str, Any]] = {
             "mirror": {"type": "object", "properties": {"version": _TEXT, "share": _PERCENT}},
             "extra_versions": {"type": "object", "additionalProperties": _PERCENT},
             "propagate": _FLAG,
-            "address_cap": {"type": "integer"},
+            "address_cap": {"type": "integer", "description": "first failures that count per client address; 0: all"},
+            "forwarded_for": {**_FLAG, "description": "a client's address is the last one of X-Forwarded-For"},
             "who": _TEXT,
             "why": _TEXT,
         },
@@ -91,7 +106,7 @@ SCHEMAS: Final[Mapping[str, Any]] = {
     },
     "RolloutVersion": {
         "type": "object",
-        "required": ["name", "role", "weight", "share_wanted", "share_actual", "endpoints"],
+        "required": ["name", "role", "weight", "share_wanted", "share_actual", "endpoints", *_COUNTED],
         "properties": {
             "name": _TEXT,
             "role": {"enum": ["stable", "canary", "extra"]},
@@ -99,6 +114,7 @@ SCHEMAS: Final[Mapping[str, Any]] = {
             "share_wanted": _NUMBER,
             "share_actual": {"type": ["number", "null"]},
             "endpoints": {"type": "integer"},
+            **_COUNTED,
         },
     },
     "RolloutVerdict": {
@@ -127,7 +143,8 @@ SCHEMAS: Final[Mapping[str, Any]] = {
     "Rollout": {
         "type": "object",
         "required": ["route", "id", "epoch", "state", "by", "stable", "canary", "step", "steps", "weight", "hold_s",
-                     "next_step_in_s", "paused_by", "decider", "versions", "verdict", "evidence", "history", "spec"],
+                     "next_step_in_s", "paused_by", "decider", "versions", "verdict", "notes", "evidence", "history",
+                     "spec"],
         "properties": {
             "route": _TEXT,
             "id": {"type": "integer"},
@@ -146,6 +163,7 @@ SCHEMAS: Final[Mapping[str, Any]] = {
             "decider": _FLAG,
             "versions": {"type": "array", "items": {"$ref": "#/components/schemas/RolloutVersion"}},
             "verdict": {"$ref": "#/components/schemas/RolloutVerdict"},
+            "notes": _NOTES,
             "evidence": _LIST_OF_OBJECTS,
             "history": {"type": "array", "items": {"$ref": "#/components/schemas/RolloutEvent"}},
             "spec": {"type": "object"},
@@ -158,11 +176,27 @@ SCHEMAS: Final[Mapping[str, Any]] = {
     },
     "RolloutWhy": {
         "type": "object",
-        "required": ["route", "state", "verdict", "evidence", "history"],
+        "required": ["route", "state", "verdict", "notes", "clients", "evidence", "history"],
         "properties": {
             "route": _TEXT,
             "state": _TEXT,
             "verdict": {"$ref": "#/components/schemas/RolloutVerdict"},
+            "notes": _NOTES,
+            "clients": {
+                "type": "array",
+                "description": "the busiest client of each version, of the requests that were sampled of late",
+                "items": {
+                    "type": "object",
+                    "required": ["version", "client", "share", "users", "sampled"],
+                    "properties": {
+                        "version": _TEXT,
+                        "client": {**_TEXT, "description": "the identity the rollout goes by, else the address"},
+                        "share": {**_NUMBER, "description": "percent"},
+                        "users": _COUNT,
+                        "sampled": _COUNT,
+                    },
+                },
+            },
             "evidence": _LIST_OF_OBJECTS,
             "history": {"type": "array", "items": {"$ref": "#/components/schemas/RolloutEvent"}},
         },

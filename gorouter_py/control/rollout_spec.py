@@ -11,9 +11,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from gorouter_py.component import format_duration, nearest, parse_duration
+from gorouter_py.component import format_duration, is_url, nearest, parse_duration
 from gorouter_py.control.messages import is_token
 from gorouter_py.control.verdict import Slo
 
@@ -28,7 +27,8 @@ RULE_OPS: Final = ("equals", "prefix", "contains", "present")
 BY: Final = "app, process_id, version, or tag:NAME"
 KEYS: Final = (
     "to", "from", "by", "steps", "hold", "pause_at", "max_hold", "on_undecided", "cohort", "sticky", "override",
-    "rules", "abort_if", "checks", "mirror", "extra_versions", "propagate", "address_cap", "who", "why",
+    "rules", "abort_if", "checks", "mirror", "extra_versions", "propagate", "address_cap",
+    "forwarded_for", "who", "why",
 )  # fmt: skip
 
 
@@ -106,6 +106,7 @@ class Spec:
     extras: Mapping[str, float] = field(default_factory=dict)
     propagate: bool = False
     address_cap: int = 64
+    forwarded_for: bool = False  # a client's address is the last one of X-Forwarded-For
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -177,6 +178,7 @@ def body(spec: Spec) -> dict[str, Any]:
         "extra_versions": {name: percent(share) for name, share in spec.extras.items()},
         "propagate": spec.propagate,
         "address_cap": spec.address_cap,
+        "forwarded_for": spec.forwarded_for,
     }
 
 
@@ -252,6 +254,7 @@ class _Reader:
             extras=self.extras(top.get("extra_versions")),
             propagate=self.flag(top, "propagate", "propagate", False),
             address_cap=int(self.number(top, "address_cap", "address_cap", 64, 0, 65535, whole=True)),
+            forwarded_for=self.flag(top, "forwarded_for", "forwarded_for", False),
         )
         for name in ("who", "why"):
             self.text(top.get(name), name)
@@ -486,7 +489,7 @@ class _Reader:
             check = self.section(item, here, keys)
             kind = self.choice(check, "kind", f"{here}.kind", ("webhook", "prometheus"), "")
             url = self.text(check.get("url"), f"{here}.url", 2048)
-            if not _is_url(url):
+            if not is_url(url):
                 self.fault(f"{here}.url", f"{url!r} is no address", "write http://HOST:PORT/PATH or https://...")
             query = self.text(check.get("query"), f"{here}.query", 4096)
             limits = [
@@ -528,11 +531,3 @@ class _Reader:
             if self.name(name, path, needed=True) and weight:
                 found[str(name)] = weight[0]
         return found
-
-
-def _is_url(url: str) -> bool:
-    try:
-        target = urlsplit(url)
-        return target.scheme in ("http", "https") and bool(target.hostname) and (target.port or 1) > 0
-    except ValueError:
-        return False

@@ -4,6 +4,7 @@
 (wall clock), latencies milliseconds. Pure.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
     from gorouter_py._fastpath import Outcome, RolloutNumbers, VersionNumbers
 
 HISTORY_SHOWN: Final = 50
+CLIENT_SAMPLES_MIN: Final = 20  # of a version, before its busiest client is named
+ONE_ADDRESS_MIN: Final = 5  # failing users of one address, and half of all: that is said
 METRICS: Final = {"failure": "errors", "slow": "latency", "client_error": "client_errors"}
+# What a version has had before the data plane has counted anything: rows have the same keys from the first moment on.
+NOTHING: "Final[VersionNumbers]" = {
+    "requests": 0, "by_class": (0,) * 6, "failures": {}, "users": 0, "drawn": 0, "failovers": 0,
+    "retries_on_stable": 0, "kept": 0, "forced": 0, "excluded": 0, "mirrored": 0, "mirror_failures": 0,
+    "mirror_skipped": 0, "buckets": (), "sum_ns": 0, "endpoints": 0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ class Shown:
     checks: Sequence[Mapping[str, Any]] = ()
     evidence: Sequence[Mapping[str, Any]] = ()
     overrides: Mapping[str, str] = field(default_factory=dict)
+    clients: Sequence[Sequence[tuple[int, str]]] = ()  # by version, as the data plane samples them
     unfit: str = ""
     waits: str = ""
 
@@ -69,6 +79,7 @@ def document(shown: Shown) -> dict[str, Any]:
         "unfit": shown.unfit or None,
         "versions": versions(shown),
         "verdict": verdict(shown),
+        "notes": notes(shown),
         "slo": None if shown.slo is None else {"state": shown.slo[0], "reason": shown.slo[1]},
         "checks": list(shown.checks),
         "evidence": list(shown.evidence),
@@ -85,8 +96,48 @@ def why(shown: Shown) -> dict[str, Any]:
         "route": shown.record.route,
         "state": shown.record.state,
         "verdict": verdict(shown),
+        "notes": notes(shown),
+        "clients": [row for number in range(len(shown.clients)) if (row := busiest(shown, number))],
         "evidence": list(shown.evidence),
         "history": history(shown.record),
+    }
+
+
+def notes(shown: Shown) -> list[str]:
+    """What may make the comparison unfair, or blind: each a sentence, none if there is nothing to say."""
+    spec, found = shown.spec, []
+    if shown.verdict is not None and (mix := shown.verdict.mix()):
+        found.append(mix)
+    addresses = Counter(str(each.get("address", "")) for each in shown.evidence)
+    for address, count in addresses.most_common(1):
+        if count >= ONE_ADDRESS_MIN and 2 * count >= addresses.total():
+            found.append(
+                f"{count} of the last {addresses.total()} failing users of {spec.to} have the address {address}"
+            )
+    counted = sum(each["canary"] + each["stable"] for each in shown.verdict.metrics.values()) if shown.verdict else 0
+    passed_over = sum(each["excluded"] for each in shown.numbers["versions"]) if shown.numbers is not None else 0
+    if passed_over and 0 < spec.address_cap <= counted:
+        balanced = "" if spec.forwarded_for else "; behind a load balancer that is everybody's, without forwarded_for"
+        found.append(
+            f"{passed_over} failures did not count: those of bots, of who chose a version, and more than "
+            f"{spec.address_cap} of one client address{balanced}"
+        )
+    return found
+
+
+def busiest(shown: Shown, number: int) -> dict[str, Any] | None:
+    """Who makes most of a version's latest requests; None if too few of them were sampled. share: percent."""
+    sampled = shown.clients[number]
+    if len(sampled) < CLIENT_SAMPLES_MIN or number >= len(shown.spec.names):
+        return None
+    ((client, count),) = Counter(name for _, name in sampled).most_common(1)
+    users = len({unit for unit, name in sampled if name == client})
+    return {
+        "version": shown.spec.names[number],
+        "client": client,
+        "share": count * 100 / len(sampled),
+        "users": users,
+        "sampled": len(sampled),
     }
 
 
@@ -111,6 +162,7 @@ def verdict(shown: Shown) -> dict[str, Any]:
 
 
 def versions(shown: Shown) -> list[dict[str, Any]]:
+    """A row for each version; its numbers are 0, and its latencies None, until the data plane has counted."""
     record, spec = shown.record, shown.spec
     slots = owned(record.plan)
     seen = shown.numbers["versions"] if shown.numbers is not None else []
@@ -120,19 +172,18 @@ def versions(shown: Shown) -> list[dict[str, Any]]:
     for number, name in enumerate(spec.names):
         wanted = slots.get(number, 0) * 100 / SLOTS
         role = {STABLE: "stable", CANARY: "canary"}.get(number, "extra")
+        mine = seen[number] if number < len(seen) else NOTHING
+        of_clients = spec.mode == "cookie" and drawn
+        actual = mine["drawn"] / drawn if of_clients else (mine["requests"] / asked if asked else None)
         row: dict[str, Any] = {
             "name": name,
             "role": role,
             "weight": record.weight if number == CANARY else wanted,
             "share_wanted": wanted,
-            "share_actual": None,
+            "share_actual": None if actual is None else actual * 100,
             "endpoints": shown.endpoints.get(name, 0),
+            **counted(mine, shown.bounds_ns),
         }
-        if number < len(seen):
-            mine = seen[number]
-            of_clients = spec.mode == "cookie" and drawn
-            actual = mine["drawn"] / drawn if of_clients else (mine["requests"] / asked if asked else None)
-            row |= {"share_actual": None if actual is None else actual * 100, **counted(mine, shown.bounds_ns)}
         found.append(row)
     return found
 

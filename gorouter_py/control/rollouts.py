@@ -12,6 +12,8 @@ Control loop; nothing blocks; bounded by ROLLOUTS_MAX.
 """
 
 import asyncio
+import contextlib
+import dataclasses
 import os
 import time
 import traceback
@@ -60,6 +62,7 @@ class Plane(Protocol):
     def set_slow(self, uri: str, ns: int) -> None: ...
     def rollouts(self) -> "list[RolloutNumbers]": ...
     def outcomes(self, limit: int = ...) -> "list[Outcome]": ...
+    def clients(self, uri: str) -> list[list[tuple[int, str]]]: ...
     def explain(self, head: bytes, address: str) -> "Explanation": ...
 
 
@@ -115,6 +118,7 @@ class _Live:
     told: tuple[dict[str, float], list[Any]] = field(default_factory=lambda: ({}, []))  # evidence, numbers
     told_at: float = 0.0
     is_telling: bool = False
+    is_frozen: bool = False
     overrides: dict[str, str] = field(default_factory=dict)
     reading: rollout_view.Reading | None = None
 
@@ -236,6 +240,7 @@ class Rollouts:
                     live.unfit = "the data plane has no such rollout"
         if judge.verdict is not None:
             judge.verdict.merge(self._others(live))
+            self._tell_outage(live, judge.verdict.state == "frozen", judge.verdict.reason)
         due = self._it.clock() - live.told_at >= SEEN_S and not live.is_telling
         if due and [list(each) for each in judge.seen()] != live.told[1]:
             live.is_telling = True
@@ -250,6 +255,15 @@ class Rollouts:
             self._abort_by_itself(live)
         elif decision.action and not live.lock.locked():
             self._spawn(self._by_itself(live, decision.action, decision.who, decision.why, record.epoch))
+
+    def _tell_outage(self, live: _Live, is_frozen: bool, reason: str) -> None:
+        """Both versions fail: nobody is rolled back for that, so somebody has to hear of it."""
+        if is_frozen != live.is_frozen:
+            live.is_frozen = is_frozen
+            if is_frozen:
+                self._log.warn("rollout-frozen", route=live.record.route, id=live.record.id, reason=reason)
+            else:
+                self._log.info("rollout-frozen-no-more", route=live.record.route, id=live.record.id, reason=reason)
 
     async def _by_itself(self, live: _Live, action: str, who: str, why: str, epoch: int) -> None:
         def make(record: Record, spec: Spec) -> Record:
@@ -757,7 +771,13 @@ class Rollouts:
         return rollout_view.document(shown)
 
     def why(self, route: str) -> dict[str, Any]:
-        return rollout_view.why(self.shown(self._find(route)))
+        live = self._find(route)
+        uri = self._it.routes.spelling(live.record.route)
+        clients: list[list[tuple[int, str]]] = []
+        if uri is not None and not live.unfit:
+            with contextlib.suppress(LookupError):  # the route went just now
+                clients = self._it.plane.clients(uri)
+        return rollout_view.why(dataclasses.replace(self.shown(live), clients=clients))
 
     def explain(self, route: str, headers: Mapping[str, str], cookie: str, address: str) -> dict[str, Any]:
         """Where a request would go. Refusal."""

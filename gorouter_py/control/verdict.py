@@ -262,7 +262,7 @@ class Verdict:
         said = "no sign that the canary is worse"
         if bound < RATIOS[-1]:
             said += f"; it fails at most {bound:.2g} times as often as stable"
-        return said + (f"; {mix}" if (mix := self.mix()) else "")
+        return said
 
     def mix(self) -> str:
         """Non-empty if the canary's users ask much more or less often than stable's: one large tenant, perhaps."""

@@ -17,6 +17,7 @@ const TEXTS = {
 let turn = new AbortController(); // ends what the part before was doing
 let samples = [];
 let latest = null;
+let asked = null; // the action that the dialog is about, and its route
 
 const byId = (id) => document.getElementById(id);
 const chosenRoute = () => decodeURIComponent(location.hash.slice(1));
@@ -41,19 +42,26 @@ function sample(rollout) {
 }
 
 function seen(rollout) {
-  if (latest?.id !== rollout.id) samples = [];
+  const isAnother = latest?.id !== rollout.id || latest.began !== rollout.began;
+  if (!isAnother && rollout.epoch < latest.epoch) return; // on its way since before an action
+  if (isAnother) samples = [];
   samples.push(sample(rollout));
   samples = samples.slice(-SAMPLES_MAX);
   latest = rollout;
   view.showLink("live", "live");
-  view.showProblem("");
   view.showPart("rollout");
   view.showRollout(rollout);
   view.showCharts(samples);
 }
 
 async function watch(route, signal) {
-  await api.follow(route, (rollout) => { if (!signal.aborted) seen(rollout); }, signal);
+  let isFirst = true; // a refused action is said until the next one: events come each second
+  await api.follow(route, (rollout) => {
+    if (signal.aborted) return;
+    if (isFirst) view.showProblem("");
+    isFirst = false;
+    seen(rollout);
+  }, signal);
   view.showLink("lost", "connection lost, trying again");
   await sleep(AGAIN_MS, signal);
 }
@@ -73,6 +81,9 @@ async function run() {
   turn = new AbortController();
   const { signal } = turn;
   latest = null;
+  byId("confirm").close(); // it was about the part before
+  view.showProblem("");
+  view.showPart("");
   document.title = "Rollouts";
   while (!signal.aborted) {
     try {
@@ -93,8 +104,8 @@ async function run() {
 }
 
 function ask(action) {
-  const dialog = byId("confirm");
   const [title, text] = TEXTS[action];
+  asked = { route: latest.route, action };
   byId("confirm-title").textContent = `${title}: ${latest.route}`;
   byId("confirm-text").textContent = text;
   byId("confirm-yes").textContent = title;
@@ -103,29 +114,32 @@ function ask(action) {
   byId("weight").required = action === "set";
   byId("weight").value = latest.weight ?? "";
   byId("why").value = "";
-  dialog.returnValue = "no";
-  dialog.dataset.action = action;
-  dialog.showModal();
+  byId("confirm").showModal();
 }
 
-async function answered() {
-  const dialog = byId("confirm");
-  if (dialog.returnValue !== "yes" || !latest) return;
+// What was asked is done as the form is sent. The dialog's close event comes later, when it may ask something else.
+async function act() {
+  const { route, action } = asked;
+  const { signal } = turn;
   const body = { who: byId("who").value.trim() || "page", why: byId("why").value.trim() };
-  if (dialog.dataset.action === "set") body.weight = Number(byId("weight").value);
+  if (action === "set") body.weight = Number(byId("weight").value);
+  view.showProblem("");
+  let problem = "";
   try {
-    seen(await api.act(latest.route, dialog.dataset.action, body));
+    const rollout = await api.act(route, action, body);
+    if (!signal.aborted) seen(rollout);
   } catch (error) {
-    view.showProblem(error instanceof api.Refused ? error.message : "The router does not answer; nothing is known about the action.");
+    problem = error instanceof api.Refused ? error.message : "The router does not answer; nothing is known about the action.";
   }
+  if (problem && !signal.aborted) view.showProblem(problem);
 }
 
 byId("actions").addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (button && latest) ask(button.dataset.action);
 });
-byId("confirm").addEventListener("close", answered);
-byId("confirm-no").addEventListener("click", () => byId("confirm").close("no"));
+byId("confirm-form").addEventListener("submit", act);
+byId("confirm-no").addEventListener("click", () => byId("confirm").close());
 byId("login").addEventListener("submit", (event) => {
   event.preventDefault();
   api.setToken(byId("token").value);

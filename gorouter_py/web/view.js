@@ -21,7 +21,42 @@ const errors = (version) =>
 const evidenceText = (value) => (Math.abs(value) < 0.05 ? "0.0" : value.toFixed(1)); // never "-0.0"
 const role = (version) => (["stable", "canary"].includes(version.role) ? version.role : "extra");
 
-// A table from titles and rows of cells; a cell is text, {number} flush right, {text} that may wrap, or an element.
+// Makes the children of a node like fresh ones, which are drawn anew each second, and changes what differs only: what is
+// under the pointer, has the focus or is selected stays the same node. Children with a data-key are known by that.
+function settle(parent, fresh) {
+  const keyOf = (node) => node.dataset?.key;
+  const keyed = new Map([...parent.childNodes].filter(keyOf).map((node) => [keyOf(node), node]));
+  let next = parent.firstChild;
+  for (const wanted of fresh) {
+    const old = keyOf(wanted) ? keyed.get(keyOf(wanted)) : next && !keyOf(next) ? next : undefined;
+    if (!old || old.nodeName !== wanted.nodeName) {
+      parent.insertBefore(wanted, next);
+      continue;
+    }
+    keyed.delete(keyOf(old));
+    if (old === next) next = next.nextSibling;
+    else parent.insertBefore(old, next);
+    become(old, wanted);
+  }
+  while (next) {
+    const gone = next;
+    next = next.nextSibling;
+    gone.remove();
+  }
+}
+
+function become(old, wanted) {
+  if (!(wanted instanceof Element)) {
+    if (old.data !== wanted.data) old.data = wanted.data;
+    return;
+  }
+  for (const { name } of [...old.attributes]) if (!wanted.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name, value } of wanted.attributes) if (name !== "style" && old.getAttribute(name) !== value) old.setAttribute(name, value);
+  if (wanted.style.width !== old.style.width) old.style.width = wanted.style.width; // the policy forbids style as an attribute
+  settle(old, [...wanted.childNodes]);
+}
+
+// A table from titles and rows [key, cells]; a cell is text, {number} flush right, {text} that may wrap, or an element.
 function fill(table, titles, rows) {
   const cell = (tag, value) => {
     if (value instanceof Node) {
@@ -38,16 +73,18 @@ function fill(table, titles, rows) {
   const head = element("tr");
   for (const title of titles) head.append(cell("th", title));
   for (const made of head.children) made.scope = "col";
-  const body = rows.map((row) => {
-    const made = element("tr");
-    made.append(...row.map((value) => cell("td", value)));
+  const times = new Map(); // keys that come twice are told apart
+  const body = rows.map(([key, cells]) => {
+    times.set(key, (times.get(key) ?? 0) + 1);
+    const made = element("tr", "", { "data-key": `${key} ${times.get(key)}` });
+    made.append(...cells.map((value) => cell("td", value)));
     return made;
   });
   const thead = element("thead");
   const tbody = element("tbody");
   thead.append(head);
   tbody.append(...body);
-  table.replaceChildren(thead, tbody);
+  settle(table, [thead, tbody]);
 }
 
 export function showList(rollouts) {
@@ -57,7 +94,8 @@ export function showList(rollouts) {
     const verdict = rollout.verdict ?? {};
     const evidence = isNumber(verdict.log_e) ? `${evidenceText(verdict.log_e)} of ${(verdict.limit ?? 0).toFixed(1)}` : "–";
     const link = element("a", rollout.route, { href: `#${encodeURIComponent(rollout.route)}` });
-    return [link, rollout.state, `${rollout.stable} → ${rollout.canary}`, { number: percent(rollout.weight) }, verdict.state ?? "–", { number: evidence }];
+    const cells = [link, rollout.state, `${rollout.stable} → ${rollout.canary}`, { number: percent(rollout.weight) }, verdict.state ?? "–", { number: evidence }];
+    return [rollout.route, cells];
   });
   fill(byId("rollouts"), ["Route", "State", "Versions", { number: "Weight" }, "Verdict", { number: "Evidence" }], rows);
 }
@@ -73,7 +111,7 @@ function showSteps(rollout) {
     else if (index === rollout.step) item.setAttribute("aria-current", "step");
     return item;
   });
-  byId("steps").replaceChildren(...items);
+  settle(byId("steps"), items);
 }
 
 function stack(title, versions, key) {
@@ -96,7 +134,7 @@ function showShares(rollout) {
     const text = `${version.name} (${version.role}): wanted ${percent(version.share_wanted)}, actual ${percent(version.share_actual)}`;
     legend.append(element("li", text, { class: role(version) }));
   }
-  byId("shares").replaceChildren(stack("wanted", versions, "share_wanted"), stack("actual", versions, "share_actual"), legend);
+  settle(byId("shares"), [stack("wanted", versions, "share_wanted"), stack("actual", versions, "share_actual"), legend]);
 }
 
 function showEvidence(verdict) {
@@ -114,18 +152,18 @@ function showEvidence(verdict) {
     made.append(element("dt", name), element("dd", `${evidenceText(metric.log_e ?? 0)}; ${counts}`));
     return made;
   });
-  byId("metrics").replaceChildren(...metrics);
+  settle(byId("metrics"), metrics);
 }
 
 function showVersions(versions) {
   const titles = ["Version", "Role", ...["Weight", "Instances", "Requests", "Users", "Errors", "p50", "p99", "Mirrored"].map((title) => ({ number: title }))];
-  const rows = versions.map((version) => [
+  const rows = versions.map((version) => [version.name, [
     version.name,
     version.role,
     ...[percent(version.weight), number(version.endpoints), number(version.requests), number(version.users), errors(version), time(version.p50_ms), time(version.p99_ms), number(version.mirrored)].map(
       (text) => ({ number: text }),
     ),
-  ]);
+  ]]);
   fill(byId("versions"), titles, rows);
 }
 
@@ -160,25 +198,25 @@ export function showCharts(samples) {
   const names = [...new Map(samples.flatMap((sample) => sample.versions.map((version) => [version.name, role(version)])))];
   const lines = (value) => names.map(([name, kind]) => ({ name, kind, values: samples.map((sample) => value(sample.versions.find((each) => each.name === name))) }));
   const evidence = [{ name: "log E", kind: "canary", values: samples.map((sample) => sample.log_e) }];
-  byId("charts").replaceChildren(
+  settle(byId("charts"), [
     chart("Errors", "%", lines((version) => version?.error_rate)),
     chart("p50", " ms", lines((version) => version?.p50_ms)),
     chart("p99", " ms", lines((version) => version?.p99_ms)),
     chart("Evidence", "", evidence, samples.at(-1)?.limit),
-  );
+  ]);
 }
 
 function showFailing(evidence) {
   byId("no-failing").hidden = evidence.length > 0;
   byId("failing").hidden = evidence.length === 0;
-  const rows = [...evidence].reverse().map((each) => [
-    moment(each.at), each.metric ?? "–", each.cause ?? "–", { number: each.status || "–" }, `${each.method ?? ""} ${each.path ?? ""}`, { number: time(each.latency_ms) }, each.request_id ?? "–",
-  ]);
-  fill(byId("failing"), ["Time", "Metric", "Cause", { number: "Status" }, "Request", { number: "Took" }, "Request id"], rows);
+  const rows = [...evidence].reverse().map((each) => [`${each.at} ${each.metric} ${each.request_id}`, [
+    moment(each.at), each.metric ?? "–", each.cause ?? "–", { number: each.status || "–" }, `${each.method ?? ""} ${each.path ?? ""}`, { number: time(each.latency_ms) }, each.address ?? "–", each.request_id ?? "–",
+  ]]);
+  fill(byId("failing"), ["Time", "Metric", "Cause", { number: "Status" }, "Request", { number: "Took" }, "Client", "Request id"], rows);
 }
 
 function showHistory(history) {
-  const rows = [...history].reverse().map((each) => [moment(each.at), each.state, each.who || "–", { text: each.why || "–" }]);
+  const rows = [...history].reverse().map((each) => [`${each.at} ${each.state}`, [moment(each.at), each.state, each.who || "–", { text: each.why || "–" }]]);
   fill(byId("history"), ["Time", "State", "Who", "Why"], rows);
 }
 
@@ -194,12 +232,13 @@ export function showRollout(rollout) {
   byId("state").dataset.state = rollout.state;
   const next = rollout.paused_by ? `paused by ${rollout.paused_by}` : isNumber(rollout.next_step_in_s) ? `next step in ${Math.ceil(rollout.next_step_in_s)} s` : "";
   const here = rollout.decider === false ? "another router decides" : "this router decides";
-  byId("summary").textContent = [`${rollout.stable} → ${rollout.canary}`, `${percent(rollout.weight)} of users`, next, here].filter(Boolean).join(" · ");
+  setText("summary", [`${rollout.stable} → ${rollout.canary}`, `${percent(rollout.weight)} of users`, next, here].filter(Boolean).join(" · "));
   document.title = `${rollout.state} ${percent(rollout.weight)} · ${rollout.route}`;
   showActions(rollout.state);
   showSteps(rollout);
   showShares(rollout);
   showEvidence(rollout.verdict ?? {});
+  settle(byId("notes"), (rollout.notes ?? []).map((note) => element("li", note)));
   showVersions(rollout.versions ?? []);
   showFailing(rollout.evidence ?? []);
   showHistory(rollout.history ?? []);

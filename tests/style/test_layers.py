@@ -51,7 +51,7 @@ VALUES = {
 }
 CONFIG = {"config", "migrate", "rules", "schema"}
 APP = {"app", "app_admin", "app_ports"}
-COMMANDS = {"canary_cmd", "canary_view", "cli", "flags", "check", "ports_cmd", "reach", "routes_cmd"}
+COMMANDS = {"canary_cmd", "canary_flags", "canary_view", "cli", "flags", "check", "ports_cmd", "reach", "routes_cmd"}
 # Who may import whom in control. Parts never import each other: app constructs them and hands one to the other.
 CONTROL_ALLOWED = {
     "values": {"values"},

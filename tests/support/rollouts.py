@@ -18,6 +18,7 @@ ROLLOUT: dict[str, Any] = {
                 "limit": 4.605,
                 "metrics": {"errors": {"log_e": 2.8, "canary": 7, "stable": 4, "theta0": 0.05},
                             "latency": {"log_e": 0.0, "canary": 0, "stable": 0, "theta0": 0.05}}},
+    "notes": ["traffic differs: a canary user makes 3 times as many requests as a stable one"],
     "evidence": [{"at": 1764086400.0, "version": "v2", "metric": "errors", "cause": "status", "status": 500,
                   "method": "GET", "path": "/cart", "request_id": "id-7", "address": "192.0.2.7", "latency_ms": 3.0}],
     "history": [{"at": 1764086000.0, "state": "ramping", "who": "kim", "why": "begun", "evidence": None}],

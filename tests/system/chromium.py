@@ -54,6 +54,17 @@ class Browser:
         found = self.call("POST", "/element", {"using": "css selector", "value": selector})
         self.call("POST", f"/element/{next(iter(found.values()))}/click", {})
 
+    def press(self, selector: str) -> None:
+        """Holds the mouse's button down there, until release()."""
+        found = self.call("POST", "/element", {"using": "css selector", "value": selector})
+        self._mouse({"type": "pointerMove", "origin": found, "x": 0, "y": 0}, {"type": "pointerDown", "button": 0})
+
+    def release(self) -> None:
+        self._mouse({"type": "pointerUp", "button": 0})
+
+    def _mouse(self, *actions: dict[str, Any]) -> None:
+        self.call("POST", "/actions", {"actions": [{"type": "pointer", "id": "mouse", "actions": list(actions)}]})
+
     def type(self, selector: str, text: str) -> None:
         found = self.call("POST", "/element", {"using": "css selector", "value": selector})
         element = next(iter(found.values()))

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,32 @@ def _visit(port: int, host: str, mine: Sequence[Person], path: str) -> None:
                     rest += _more(connection)
                 rest = rest[int(length[1]) :]
                 person.answered(head)
+
+
+class Lines:
+    """Keep-alive connections, each with its own cookie from its first answer on."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self._people = people(count)
+        self._connections = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(count)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in self._connections:
+            connection.close()
+
+    def ask(self, host: str = "shop.test") -> Counter[str]:
+        """One request on each, all sent before the first answer is read: how many each version answered."""
+        for connection, person in zip(self._connections, self._people, strict=True):
+            connection.sendall(person.request(host, "/"))
+        for connection, person in zip(self._connections, self._people, strict=True):
+            rest = b""
+            while not rest.endswith(b"\r\n\r\n"):  # the instances' answers have no body
+                rest += _more(connection)
+            person.answered(rest[:-2])
+        return Counter(person.versions[-1] for person in self._people)
 
 
 def _more(connection: socket.socket) -> bytes:

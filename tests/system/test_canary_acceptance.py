@@ -3,16 +3,20 @@
 The statistics over many rollouts (false rollbacks, users until a rollback) are in
 tests/unit/control/test_verdict_simulated.py; here one rollout at a time takes the whole way through the system."""
 
+import asyncio
 import contextlib
 import itertools
+import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 
 from gorouter_py.control.admin_client import AdminError, route_path
-from tests.system.crowd import Person, people, visit
+from tests.system.crowd import Lines, Person, people, visit
 from tests.system.harness import until
+from tests.system.held import beside_a_rollout
 from tests.system.rollouts import HOST, Rig, Rollout, share
 
 pytestmark = [pytest.mark.slow, pytest.mark.release_only]
@@ -66,6 +70,21 @@ def test_twenty_thousand_people_climb_five_steps(shared: Rig) -> None:
     until(lambda: shared.version("v2")["users"] == pytest.approx(20_000, rel=0.03), "an estimate, and read each second")
 
 
+def test_hashed_identities_are_shared_within_their_sampling_error(shared: Rig) -> None:
+    """Without a cookie; the salt is fixed, so that the sample is the same each time."""
+    shared.start(steps=["5%", "25%"], cohort={"mode": "identity", "identity": "header:x-tenant", "salt": 7})
+    crowd = [Person(number, headers=f"X-Tenant: tenant-{number}\r\n") for number in range(5000)]
+    for step in (0.05, 0.25):
+        visit(shared.port, HOST, crowd)
+        assert share(crowd, "v2") == pytest.approx(100 * step, abs=300 * math.sqrt(step * (1 - step) / len(crowd)))
+        for person in crowd[:40]:  # what is explained is what happens
+            question = {"headers": {"X-Tenant": f"tenant-{person.number}"}}
+            answer = shared.client.call("POST", route_path(HOST, "explain"), question)
+            assert (answer["version_name"], answer["reason"]) == (person.versions[-1], "identity")
+        shared.act("promote")
+    assert flips(crowd, "v2") == 0 and {person.cookie for person in crowd} == {""}
+
+
 def test_a_third_version_loses_nobody() -> None:
     with Rig({"v1": 0.0, "v2": 0.0, "v3": 0.0}) as rig:
         rig.start(**{"from": "v1"}, steps=["5%", "15%", "50%"], extra_versions={"v3": "10%"})
@@ -117,7 +136,7 @@ def test_forty_sessions_at_five_percent(workers: int) -> None:
 def test_a_dead_canary_hurts_nobody(rig: Rig, weight: int, units: int) -> None:
     """It was killed and is still registered. The failure was hidden by a repetition, and yet it is the canary's.
 
-    Once a version has failed altogether it is tried again only once a second, so the evidence takes its time."""
+    A version that has failed altogether is tried ten times soon, and then only once a second."""
     rig.start(steps=[f"{weight}%", "100%"], abort_if=ALL)
     rig.instances["v2"].kill()
     crowd: list[Person] = []
@@ -144,7 +163,7 @@ def until_counted(rig: Rig, requests: int) -> Rollout:
     def read() -> Rollout | None:
         rollout = rig.rollout()
         ended = rollout["state"] in ("aborting", "aborted")
-        return rollout if ended or sum(each.get("requests", 0) for each in rollout["versions"]) >= requests else None
+        return rollout if ended or sum(each["requests"] for each in rollout["versions"]) >= requests else None
 
     found: Rollout = until(read)
     return found
@@ -278,6 +297,33 @@ def test_process_ids_of_stock_messages() -> None:
         crowd = people(2000)
         visit(rig.port, HOST, crowd)
         assert share(crowd, "v2") == pytest.approx(5, abs=0.3)
+
+
+# -- 9: everything else changes meanwhile ------------------------------------------------------------------
+
+
+def test_nothing_is_dropped_while_routes_change() -> None:
+    """Instances and other routes come and go beside WebSockets and uploads, through every kind of step."""
+    with Rig({}, workers=2) as rig:
+        kept = asyncio.run(beside_a_rollout(rig, websockets=200, uploads=40, rate=1000, each=250))
+    assert (kept.dropped, kept.failed) == (0, 0), kept
+    assert kept.versions == {"v1", "v2"} and kept.registrations >= 1500
+
+
+def test_after_a_swap_no_worker_goes_by_the_old_table() -> None:
+    """An abort, and an undo, is one pointer: a request that is sent after the answer finds the new one everywhere."""
+    with Rig({"v1": 0.0, "v2": 0.0}, workers=4) as rig:
+        rig.start(steps=["100%"])
+        with Lines(rig.port, 64) as lines:  # kept open, so that each worker has some
+            assert lines.ask() == Counter(v2=64)
+            for _ in range(5):
+                rig.act("abort")
+                assert lines.ask() == Counter(v1=64)
+                rig.act("undo")
+                assert lines.ask() == Counter(v2=64)
+                rig.act("set", weight="0%")
+                assert lines.ask() == Counter(v1=64)
+                rig.act("undo")
 
 
 # -- refusals ----------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """`gorouter-py canary` and the page against a router process: start, watch, steer, explain."""
 
+import http.server
 import json
 import re
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from tests.system.chromium import browser
 from tests.system.crowd import people, visit
-from tests.system.harness import DEADLINE_S, free_ports, until
+from tests.system.harness import DEADLINE_S, Served, free_ports, until
 from tests.system.rollouts import HOST, Rig, share
 
 pytestmark = [pytest.mark.slow, pytest.mark.release_only]
@@ -86,6 +87,51 @@ def test_refusals_are_the_routers(rig: Rig) -> None:
     assert result.returncode == 3 and "nobody.test" in result.stderr
     result = canary(rig, "start", HOST, "--to", "v2", "--by", "colour")
     assert result.returncode == 1 and "colour" in result.stderr
+
+
+class Monitoring(Served):
+    """A Prometheus whose every query has one value, and beside it a webhook that agrees; `asked`: what came."""
+
+    def __init__(self) -> None:
+        super().__init__(_Monitored)
+        self.value = 5.0
+        self.asked: list[tuple[str, bytes]] = []
+
+
+class _Monitored(http.server.BaseHTTPRequestHandler):
+    server: Monitoring
+
+    def do_GET(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.server.asked.append((self.path, body))
+        result = [{"metric": {}, "value": [1, str(self.server.value)]}]
+        said = json.dumps({"status": "success", "data": {"resultType": "vector", "result": result}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+def test_external_checks_let_it_go_on_and_take_it_back(rig: Rig) -> None:
+    with Monitoring() as monitoring:
+        base = f"http://127.0.0.1:{monitoring.port}"
+        done(
+            rig, "start", HOST, "--to", "v2", "--steps", "10%,50%,100%", "--hold", "1s", "--pause-at", "50%",
+            "--abort-if", "never", "--webhook", f"{base}/may-it", "--prometheus", f"{base} sum(lag) <= 10",
+            "--check-interval", "200ms", "--check-failures", "2",
+        )  # fmt: skip
+        assert rig.wait_for_state("paused")["weight"] == 50.0
+        assert {path for path, _ in monitoring.asked} == {"/may-it", "/api/v1/query?query=sum%28lag%29"}
+        told = next(json.loads(body) for path, body in monitoring.asked if path == "/may-it")
+        assert (told["route"], told["canary"]) == (HOST, "v2")
+        monitoring.value = 50.0
+        rig.wait_for_state("aborted")
+    assert re.search(r"checks +prometheus .* failed 2 times in a row: 50 is above 10", done(rig, "why"))
 
 
 @pytest.mark.foreign

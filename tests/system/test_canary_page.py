@@ -1,7 +1,6 @@
 """The page of a rollout in a real browser, fed by a scripted admin API, which can show what is hard to bring about:
 every state, hostile names, a router that goes away. tests/system/test_canary_acceptance.py has it before a router."""
 
-import contextlib
 import copy
 import http.server
 import json
@@ -16,6 +15,7 @@ import pytest
 
 from tests.support.rollouts import ROLLOUT
 from tests.system.chromium import Browser, browser
+from tests.system.harness import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.foreign, pytest.mark.release_only]
 
@@ -36,6 +36,7 @@ class Admin:
         self.acted: list[tuple[str, str, dict[str, Any]]] = []
         self.refuse: dict[str, str] | None = None
         self.stopping = False
+        self.events = 0  # sent so far
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -65,6 +66,7 @@ class Admin:
                     while not outer.stopping:
                         try:
                             self.wfile.write(b"data: " + json.dumps(outer.rollout).encode() + b"\n\n")
+                            outer.events += 1
                         except OSError:
                             return
                         time.sleep(0.1)
@@ -128,6 +130,7 @@ def test_a_rollout_as_it_happens(page: Browser, admin: Admin) -> None:
         "v2", "canary", "5%", "1", "470", "158", "12", "(2.6%)", "4.4", "ms", "1.20", "s", "0",
     ]  # fmt: skip
     assert "GET /cart" in shown(page, "#failing") and "id-7" in shown(page, "#failing")
+    assert "192.0.2.7" in shown(page, "#failing") and "traffic differs" in shown(page, "#notes")
     assert "kim" in shown(page, "#history")
     meter = "document.getElementById('evidence')"
     assert page.script(f"return {meter}.getAttribute('aria-valuenow')") == "2.60"
@@ -169,14 +172,71 @@ def test_actions_ask_first(page: Browser, admin: Admin) -> None:
     ]
     assert admin.acted[0][2] == {"who": "kim", "why": "more", "weight": 7.5}
 
+
+def test_a_refusal_can_be_read(page: Browser, admin: Admin) -> None:
+    """It stays while events come, until the next action."""
+    open_rollout(page, admin)
     admin.refuse = {"error": "ended", "reason": "the rollout has ended"}
-    told = "document.getElementById('problem').innerText === 'the rollout has ended'"
-    for last in (False, False, True):  # on a busy machine a click may come while the page is being drawn anew
-        page.click("[data-action=undo]")
-        page.click("#confirm-yes")
-        with contextlib.nullcontext() if last else contextlib.suppress(AssertionError):
-            page.until(told, 60.0 if last else 15.0)
-            break
+    page.click("[data-action=undo]")
+    page.click("#confirm-yes")
+    page.until("document.getElementById('problem').innerText === 'the rollout has ended'")
+    three_events_more(admin)
+    place = page.script("return document.getElementById('problem').getBoundingClientRect().toJSON()")
+    assert 0 < place["top"] < place["bottom"] <= page.script("return innerHeight")  # in sight, though the page is long
+    assert shown(page, "#problem") == "the rollout has ended"
+    admin.refuse = None
+    page.click("[data-action=pause]")
+    page.click("#confirm-yes")
+    page.until("document.getElementById('state').innerText === 'paused'")
+    assert page.script("return document.getElementById('problem').hidden")
+
+
+def three_events_more(admin: Admin) -> None:
+    wanted = admin.events + 4  # one may have been on its way
+    until(lambda: admin.events >= wanted)
+
+
+def test_an_action_counts_though_the_next_is_asked_for_at_once(page: Browser, admin: Admin) -> None:
+    open_rollout(page, admin)
+    page.click("[data-action=promote]")
+    page.script(
+        "document.getElementById('confirm-yes').click();"
+        "document.querySelector('[data-action=pause]').click();"
+        "document.getElementById('confirm-yes').click()"
+    )
+    until(lambda: {action for _, action, _ in admin.acted} == {"promote", "pause"})
+
+
+def test_a_question_is_about_the_rollout_it_was_asked_of(page: Browser, admin: Admin) -> None:
+    open_rollout(page, admin)
+    page.click("[data-action=abort]")
+    page.script("location.hash = ''")
+    page.until("!document.getElementById('confirm').open && document.getElementById('list').hidden === false")
+    assert page.script("return document.getElementById('rollout').hidden") and admin.acted == []
+
+
+def test_what_is_under_the_pointer_is_not_taken_away(page: Browser, admin: Admin) -> None:
+    """Numbers change in place: a click whose button is held while the page is drawn anew counts."""
+    page.open(admin.url)
+    page.until("document.querySelector('#rollouts tbody a')")
+    page.press("#rollouts tbody a")
+    admin.rollout["weight"] = 6.0
+    page.until("document.getElementById('rollouts').innerText.includes('6%')")
+    page.release()
+    page.until("document.getElementById('rollout').hidden === false")
+    rows = (
+        "Array.from(document.querySelectorAll('#versions tr, #failing tr, #history tr, #steps li, #shares .stack div'))"
+    )
+    page.script(f"{rows}.forEach(row => row.isOld = true)")
+    second = {**admin.rollout["evidence"][0], "request_id": "id-8", "path": "/pay"}
+    admin.rollout["evidence"] = [*admin.rollout["evidence"], second]
+    admin.rollout["versions"][1] |= {"requests": 480, "share_actual": 12.0}
+    page.until("document.getElementById('versions').innerText.includes('480')")
+    assert page.script(f"return {rows}.filter(row => !row.isOld).map(row => row.innerText.includes('id-8'))") == [True]
+    failing = "Array.from(document.querySelectorAll('#failing tbody tr')).map(row => row.lastChild.innerText)"
+    assert page.script(f"return {failing}") == ["id-8", "id-7"]
+    assert page.script("return document.querySelectorAll('#shares .stack')[1].children[1].style.width") == "12%"
+    assert page.complaints() == []
 
 
 def test_a_weight_is_checked(page: Browser, admin: Admin) -> None:

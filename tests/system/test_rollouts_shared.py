@@ -64,6 +64,14 @@ def test_one_decides_and_both_apply(server: NatsServer, instances: list[Instance
         assert two.act("promote", who="ada")["weight"] == 60.0
         one.until("ramping", 60.0)
         assert one.get()["epoch"] == two.get()["epoch"] == 2
+        # Another weight is in force at both, whoever was told.
+        one.act("set", weight="0%")
+        two.until("paused", 0.0)
+        assert shares(second, 30) == {"v1": 30}
+        two.act("undo")
+        one.until("ramping", 60.0)
+        cookies = [cookie for _, _, cookie in clients]
+        assert [ask(first, each)[1] for each in cookies] == [ask(second, each)[1] for each in cookies]
         # A dead canary: whoever decides, both take it back.
         instances[2].status = 500
         end = time.monotonic() + 60

@@ -1,11 +1,12 @@
 """A route with a rollout: who gets which version, and whether it stays so."""
 
 import threading
+from collections import Counter
 
 import pytest
 
 from tests.support.cohorts import answer, cookie, coordinate, handed_out, numbers, spec, start, version_of
-from tests.support.plane import HOST, MakeOrigin, MakeRouter
+from tests.support.plane import HOST, MakeOrigin, MakeRouter, until
 from tests.support.wire import Message, Wire
 
 
@@ -377,3 +378,24 @@ def test_numbers_live_on_with_the_id(router: MakeRouter, origin: MakeOrigin) -> 
     front.plane.set_rollout(HOST, spec(10, id=2))
     assert numbers(front, 0)["requests"] == 0
     assert first
+
+
+def test_who_asks_most_is_known_by_name(router: MakeRouter, origin: MakeOrigin) -> None:
+    """A few of the requests are sampled: enough to name a tenant that makes most of them."""
+    front = router()
+    start(front, [origin(answer("v1")), origin(answer("v2"))], 100, mode="identity", identity=("header", "x-tenant"))
+    name = "tenant-" + "4" * 60
+
+    def sampled() -> list[tuple[int, str]]:
+        for number in range(40):
+            assert front.get(lines=f"X-Tenant: {name if number % 4 else f'small-{number}'}\r\n").status == 200
+        assert front.get().status == 200
+        clients = front.plane.clients(HOST)
+        return clients[1] if len(clients) > 1 and len(clients[1]) >= 40 else []
+
+    found = until(sampled)
+    ((unit, first), count) = Counter(found).most_common(1)[0]
+    assert first == name[:48] and unit and count > len(found) / 2
+    assert all(who == name[:48] or who.startswith("small-") or who == "127.0.0.1" for _, who in found)
+    with pytest.raises(LookupError):
+        front.plane.clients("other.test")

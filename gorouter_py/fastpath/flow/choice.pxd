@@ -19,7 +19,6 @@ from gorouter_py.fastpath.flow.state cimport *
 
 cdef enum:
     GUID_LEN = 36
-    PROBE_MS = 1000             # a version that has failed is tried by one request in this time
 
 # ---- X-CF-App-Instance, X-CF-Process-Instance ----------------------------------------------------------------------
 
@@ -176,8 +175,10 @@ cdef inline Endpoint *of_version(Exchange *x, Split *s, u8 version, const balanc
 cdef inline Endpoint *probe(Exchange *x, Split *s, u8 version, const balance.Rules *r) noexcept nogil:
     cdef EndpointArray *a = s.arrays[version]
     cdef Endpoint *e
+    cdef Rollout *state = s.plan.state
     if (x.attempts or a.n == 0 or not s.plan.retry_on_stable or not repeatable(x)
-            or not rollout.may_probe(s.plan.state, version, x.w.now_ms, PROBE_MS)):
+            or not rollout.may_grant(state, outcome.requests_of(x.w, state), s.plan.retry_budget_percent, x.w.now_ms)
+            or not rollout.may_probe(state, version, x.w.now_ms)):
         return NULL
     e = a.items[x.pick.start % a.n]
     if balance.is_barred(e, r):

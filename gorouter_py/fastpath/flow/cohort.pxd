@@ -47,9 +47,11 @@ cdef inline Span client_address(const Head *h, Span peer, bint forwarded) noexce
     return peer
 
 # The address as a number, by which many failures of one place are told.
-cdef inline u64 address_key(const Head *h, Span peer, bint forwarded) noexcept nogil:
-    cdef Span v = client_address(h, peer, forwarded)
-    return dp.hash64(v.p, v.n, 0)
+cdef inline u64 address_key(Span address) noexcept nogil:
+    return dp.hash64(address.p, address.n, 0)
+
+cdef inline u64 asker_key(const Asker *a, const Plan *p) noexcept nogil:
+    return address_key(client_address(a.h, a.peer, p.forwarded_for))
 
 # An address as its 4 or 16 bytes; their number, 0 if it is none.
 cdef inline u32 address_bytes(Span text, u8 *out) noexcept nogil:
@@ -212,7 +214,7 @@ cdef inline void draw(const Asker *a, const Plan *p, Cohort *d) noexcept nogil:
         return
     if p.mode == split.MODE_REQUEST:
         set_u(p, rollout.draw(r), WHY_DRAW, d)
-        d.unit = address_key(a.h, a.peer, p.forwarded_for)
+        d.unit = asker_key(a, p)
         d.marks |= M_DRAWN
         return
     d.id = rollout.draw_shared(r, client_key(a), rng.next_u64(a.rng), a.now_ms, &at, &shared)
@@ -264,7 +266,7 @@ cdef inline bint decide_bare(const Head *h, const Plan *p, Cohort *d) noexcept n
     d.id = 0
     d.share = 0
     d.rule = 0
-    d.marks = M_FORWARDED if p.forwarded_for else 0
+    d.marks = 0
     set_u(p, <u16>(id >> 48), WHY_COOKIE, d)
     d.version = split.version_of(p, d.slot)
     return True
@@ -273,8 +275,6 @@ cdef inline bint decide_bare(const Head *h, const Plan *p, Cohort *d) noexcept n
 cdef inline void know(const Asker *a, const Plan *p, Cohort *d) noexcept nogil:
     memset(d, 0, sizeof(Cohort))
     d.version = p.stable
-    if p.forwarded_for:
-        d.marks = M_FORWARDED
 
 cdef inline void decide(const Asker *a, Split *s, Cohort *d) noexcept nogil:
     cdef const Plan *p = s.plan
@@ -290,14 +290,14 @@ cdef inline void decide(const Asker *a, Split *s, Cohort *d) noexcept nogil:
         stay = kept_in(a, s)
         if stay != endpoint.NO_VERSION and not (has_u and split.version_of(p, d.slot) == stay):
             if not has_u:
-                d.unit = address_key(a.h, a.peer, p.forwarded_for)
+                d.unit = asker_key(a, p)
             d.version = stay
             d.reason = WHY_STICKY
             d.marks |= M_KEPT
             return
     if not has_u:
         if p.sessions_new_only and p.mode != split.MODE_REQUEST and has_session(a):
-            d.unit = address_key(a.h, a.peer, p.forwarded_for)
+            d.unit = asker_key(a, p)
             d.reason = WHY_NEW_SESSIONS
             return
         draw(a, p, d)

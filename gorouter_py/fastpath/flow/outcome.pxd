@@ -6,11 +6,12 @@
 from libc.string cimport memcpy
 from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport clock, dp, span
-from gorouter_py.fastpath.http cimport heads
+from gorouter_py.fastpath.http cimport cookies, heads
 from gorouter_py.fastpath.net cimport tally, tap
 from gorouter_py.fastpath.net.tally cimport Lane, Outcome, Tally
-from gorouter_py.fastpath.route cimport endpoint, rollout
+from gorouter_py.fastpath.route cimport endpoint, rollout, split
 from gorouter_py.fastpath.route.rollout cimport Rollout
+from gorouter_py.fastpath.route.split cimport Split
 from gorouter_py.fastpath.flow cimport cohort, fault
 from gorouter_py.fastpath.flow.state cimport *
 
@@ -73,6 +74,7 @@ cdef inline void head_came(Exchange *x) noexcept nogil:
     end_share(x)
     if x.cohort.marks & M_PROBE and x.attempts == 1:
         dp.store64(&x.ep.failed_at_ms, 0)       # it is well again: its clients may come back
+        rollout.is_well(x.rollout, x.cohort.version)
 
 # ---- what is a failure ---------------------------------------------------------------------------------------------
 
@@ -112,6 +114,26 @@ cdef inline bint is_bot(const Head *h) noexcept nogil:
             return True
     return False
 
+# ---- who it was ----------------------------------------------------------------------------------------------------
+
+# The address at the other end of the connection.
+cdef inline Span peer_of(const Exchange *x) noexcept nogil:
+    return span.make(x.down.peer + x.down.ip_off, x.down.ip_len)
+
+cdef inline Span address_of(const Exchange *x) noexcept nogil:
+    return cohort.client_address(&x.req, peer_of(x), dp.load32(&x.rollout.forwarded_for) != 0)
+
+# What an operator knows the client by: the identity that places it, as text, else its address.
+cdef inline Span name_of(const Exchange *x) noexcept nogil:
+    cdef Split *s = split.of(x.ep.pool) if x.ep != NULL else NULL
+    cdef Span v = span.make(NULL, 0)
+    if x.cohort.reason == WHY_IDENTITY and s != NULL and s.plan.state == x.rollout:
+        if s.plan.identity_where == split.BY_HEADER:
+            v = cohort.field_value(&x.req, s.plan.identity)
+        elif s.plan.identity_where == split.BY_COOKIE:
+            v = cookies.get_cookie(&x.req, s.plan.identity.p, s.plan.identity.n)
+    return v if v.n else address_of(x)
+
 # ---- booking -------------------------------------------------------------------------------------------------------
 
 cdef inline u8 cut(char *to, Span s, u32 most) noexcept nogil:
@@ -119,10 +141,6 @@ cdef inline u8 cut(char *to, Span s, u32 most) noexcept nogil:
     if n:
         memcpy(to, s.p, n)
     return <u8>n
-
-# The address at the other end of the connection.
-cdef inline Span peer_of(const Exchange *x) noexcept nogil:
-    return span.make(x.down.peer + x.down.ip_off, x.down.ip_len)
 
 cdef inline void post(Exchange *x, u8 metric, int cause, u64 latency_ns) noexcept nogil:
     cdef Worker *w = x.w
@@ -142,14 +160,14 @@ cdef inline void post(Exchange *x, u8 metric, int cause, u64 latency_ns) noexcep
     o.cause = <u8>cause if cause >= 0 else tally.CAUSES
     o.method_n = cut(o.method, heads.method(&x.req), sizeof(o.method))
     o.path_n = cut(o.path, heads.path(&x.req), sizeof(o.path))
-    o.address_n = cut(o.address, peer_of(x), sizeof(o.address))
+    o.address_n = cut(o.address, address_of(x), sizeof(o.address))
     memcpy(o.request_id, x.request_id, sizeof(o.request_id))
     tally.outcome_commit(&w.outcomes)
 
 # A unit's first failure in a metric is evidence and goes to control; others are counted.
 cdef inline void first_failure(Exchange *x, Lane *l, u8 metric, int cause, u64 latency_ns) noexcept nogil:
     cdef Rollout *r = x.rollout
-    cdef u64 address = cohort.address_key(&x.req, peer_of(x), (x.cohort.marks & M_FORWARDED) != 0)
+    cdef u64 address = cohort.address_key(address_of(x))
     if (x.cohort.marks & M_FORCED or x.booked == endpoint.NO_VERSION
             or rollout.is_over_cap(r, address, dp.load32(&r.address_cap)) or is_bot(&x.req)):
         dp.bump64(&l.excluded, 1)
@@ -177,6 +195,8 @@ cdef inline void book(Exchange *x, u64 now) noexcept nogil:
             dp.bump64(&l.forced, 1)
         else:
             tally.see(l, x.cohort.unit)
+            if dp.unlikely((<Tally *>x.rollout.tallies[x.w.id]).requests % tally.SAMPLE_EACH == 0):
+                tally.sample(l, x.cohort.unit, name_of(x))
         if cause >= 0:
             dp.bump64(&l.failures[cause], 1)
             first_failure(x, l, rollout.M_FAILURE, cause, latency)

@@ -318,7 +318,6 @@ cdef enum CohortMark:
     M_FAILOVER = 64         # nothing fit was in its version
     M_PROBE = 128           # the first attempt tries a version that has failed
     M_MIRROR = 256          # a copy goes to another version
-    M_FORWARDED = 512       # the client's address is the last of X-Forwarded-For
 
 # The version of a request and why.
 cdef struct Cohort:

@@ -3,8 +3,8 @@
 # One writer, its worker; control reads without locks, as in net/tap. Users are counted by HyperLogLog (Flajolet et al.,
 # 2007) of 2^14 registers: some 0.8 % off, whatever their number; control merges the workers' registers.
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
-from gorouter_py.fastpath.base.types cimport u8, u16, u32, u64
+from libc.string cimport memcpy, memset
+from gorouter_py.fastpath.base.types cimport Span, u8, u16, u32, u64
 from gorouter_py.fastpath.base cimport dp, limits
 from gorouter_py.fastpath.net cimport tap
 from gorouter_py.fastpath.net.tap cimport Series
@@ -12,6 +12,9 @@ from gorouter_py.fastpath.net.tap cimport Series
 cdef enum:
     REGISTERS = 16384
     REGISTER_BITS = 14
+    SAMPLES = 128               # clients of the latest sampled requests, a power of two
+    SAMPLE_EACH = 32            # requests of a worker of which one is sampled
+    SAMPLE_WORDS = 6            # of what a client is called
 
 # Why a request failed.
 cdef enum Cause:
@@ -22,6 +25,11 @@ cdef enum Cause:
     CAUSE_PROTOCOL          # what came was no answer
     CAUSE_LIMIT             # no endpoint could take it
     CAUSES
+
+# Who made one request. unit: odd, 0 while it is written; words: what the client is called, filled up with zeros.
+cdef struct Sample:
+    u64 unit                # atomic
+    u64 words[SAMPLE_WORDS] # atomic
 
 # One version's numbers.
 cdef struct Lane:
@@ -37,6 +45,8 @@ cdef struct Lane:
     u64 mirror_failures
     u64 mirror_skipped      # too large, too many, or nobody there
     u8 registers[REGISTERS]
+    u64 sampled
+    Sample samples[SAMPLES]
 
 cdef struct Tally:
     u64 held                # atomic: exchanges that keep the rollout
@@ -74,6 +84,20 @@ cdef inline void see(Lane *l, u64 unit) noexcept nogil:
     cdef u8 *r = &l.registers[h & (REGISTERS - 1)]
     if dp.load8(r) < rank:
         dp.store8(r, rank)
+
+# Notes who made a request. The name is cut where there is no room.
+cdef inline void sample(Lane *l, u64 unit, Span name) noexcept nogil:
+    cdef Sample *s = &l.samples[l.sampled & (SAMPLES - 1)]
+    cdef u64 words[SAMPLE_WORDS]
+    cdef u32 i
+    memset(words, 0, sizeof(words))
+    if name.n:
+        memcpy(words, name.p, name.n if name.n < sizeof(words) else sizeof(words))
+    dp.store64(&s.unit, 0)
+    for i in range(SAMPLE_WORDS):
+        dp.store64(&s.words[i], words[i])
+    dp.store64_rel(&s.unit, unit | 1)
+    l.sampled += 1
 
 # ---- outcome ring: one producer (worker), one consumer (control) ---------------------------------------------------
 

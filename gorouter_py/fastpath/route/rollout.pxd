@@ -15,6 +15,9 @@ cdef enum:
     ADDRESSES = 4096            # cells of failures by client address, a power of two
     BUDGET_MS = 10000           # retries are granted by the requests of this and the last such window
     BUDGET_LEAST = 10           # retries in a window, however few requests
+    PROBES_SOON = 10            # tries of a version that has failed that follow each other quickly,
+    PROBE_SOON_MS = 100         # so far apart: evidence comes soon
+    PROBE_MS = 1000             # and those after them
 
 # What a unit's first failure is counted as.
 cdef enum Metric:
@@ -43,6 +46,7 @@ cdef struct Rollout:
     u64 warmup_ms           # atomic: an endpoint is not slow within this time of its registration
     u32 address_cap         # atomic: first failures that count per client address; 0 = no bound
     u32 count_4xx           # atomic
+    u32 forwarded_for       # atomic: a client's address is the last of X-Forwarded-For
     u64 window_ms           # atomic: when this window of the budget began
     u64 window_base         # atomic: requests when the window before began
     u64 window_here         # atomic: requests when this one began
@@ -52,6 +56,7 @@ cdef struct Rollout:
     u64 *bits[METRICS]      # of limits.UNIT_BITS bits, atomic words
     void *tallies[limits.WORKERS_MAX]       # atomic: what each worker keeps, net/tally
     u64 probe_ms[limits.VERSIONS_MAX]       # atomic: when a version that has failed may be tried again
+    u32 probes[limits.VERSIONS_MAX]         # atomic: how often it was, since it was last well
     u32 by_address[ADDRESSES]               # atomic: first failures of addresses with one hash
     Share shares[SHARES]
     u32 cursors[limits.VERSIONS_MAX * CURSOR_STEP]  # atomic: round robin inside each version
@@ -138,17 +143,25 @@ cdef inline void answered(Rollout *r, int place, u64 id) noexcept nogil:
 
 # ---- the budget of retries -----------------------------------------------------------------------------------------
 
+# Retries granted in a window, by the requests of the whole rollout up to now.
+cdef inline u64 allowance(const Rollout *r, u64 requests, u32 percent) noexcept nogil:
+    cdef u64 base = dp.load64(&r.window_base)
+    return BUDGET_LEAST + (requests - base if requests > base else 0) * percent // 100
+
+# Would grant() say yes?
+cdef inline bint may_grant(const Rollout *r, u64 requests, u32 percent, u64 now_ms) noexcept nogil:
+    return (now_ms >= dp.load64(&r.window_ms) + BUDGET_MS
+            or dp.load64(&r.window_used) < allowance(r, requests, percent))
+
 # May one more attempt go to the stable version? requests: of the whole rollout up to now.
 cdef inline bint grant(Rollout *r, u64 requests, u32 percent, u64 now_ms) noexcept nogil:
     cdef u64 began = dp.load64(&r.window_ms)
-    cdef u64 base
     if now_ms >= began + BUDGET_MS and dp.cas64(&r.window_ms, began, now_ms):
         # one worker turns the window; what others grant meanwhile goes by the old one
         dp.store64(&r.window_base, dp.load64(&r.window_here) if now_ms < began + 2 * BUDGET_MS else requests)
         dp.store64(&r.window_here, requests)
         dp.store64(&r.window_used, 0)
-    base = dp.load64(&r.window_base)
-    if dp.add64(&r.window_used, 1) < BUDGET_LEAST + (requests - base if requests > base else 0) * percent // 100:
+    if dp.add64(&r.window_used, 1) < allowance(r, requests, percent):
         return True
     dp.sub64(&r.window_used, 1)
     dp.add64(&r.denied, 1)
@@ -157,9 +170,17 @@ cdef inline bint grant(Rollout *r, u64 requests, u32 percent, u64 now_ms) noexce
 # ---- versions that have failed altogether --------------------------------------------------------------------------
 
 # May this request try one of its endpoints all the same? One a time.
-cdef inline bint may_probe(Rollout *r, u32 version, u64 now_ms, u64 each_ms) noexcept nogil:
+cdef inline bint may_probe(Rollout *r, u32 version, u64 now_ms) noexcept nogil:
     cdef u64 at = dp.load64(&r.probe_ms[version])
-    return now_ms >= at and dp.cas64(&r.probe_ms[version], at, now_ms + each_ms)
+    cdef u64 each_ms = PROBE_SOON_MS if dp.load32(&r.probes[version]) < PROBES_SOON else PROBE_MS
+    if now_ms < at or not dp.cas64(&r.probe_ms[version], at, now_ms + each_ms):
+        return False
+    dp.add32(&r.probes[version], 1)
+    return True
+
+# One of its endpoints has answered.
+cdef inline void is_well(Rollout *r, u32 version) noexcept nogil:
+    dp.store32(&r.probes[version], 0)
 
 # ---- units that have failed ----------------------------------------------------------------------------------------
 

@@ -134,6 +134,7 @@ class FakePlane:
     fill: dict[str, float] = field(default_factory=dict)
     waiting: list[dict[str, Any]] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+    sampled: dict[str, list[list[tuple[int, str]]]] = field(default_factory=dict)  # clients by route and version
 
     def set_rollout(self, uri: str, spec: Any, members: Any = None) -> None:
         key = route_key(uri)
@@ -168,6 +169,11 @@ class FakePlane:
         if route_key(uri) not in self.splits:
             raise LookupError(uri)
         self.slow[route_key(uri)] = ns
+
+    def clients(self, uri: str) -> list[list[tuple[int, str]]]:
+        if route_key(uri) not in self.splits:
+            raise LookupError(uri)
+        return self.sampled.get(route_key(uri), [])
 
     def rollouts(self) -> list[dict[str, Any]]:
         found = []

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from gorouter_py.control import canary_view, cli
+from gorouter_py.control import canary_view, cli, rollout_spec
+from gorouter_py.control.rollout_spec import Check
 from tests.support.rollouts import ROLLOUT
 
 
@@ -127,6 +128,36 @@ def test_start_says_all_of_it(api: Api, tmp_path: Path) -> None:
     assert result.stdout.startswith("shop.test/eu: ramping; v1 -> v2; weight 5%, step 2/4; next step in 41s; undecided")
 
 
+def test_start_with_external_checks(api: Api) -> None:
+    """What is sent is what the router reads, and the limit is the last comparison of the text."""
+    query = 'sum(rate(errors_total{v="v2"}[1m])) / sum(rate(requests_total[1m]) > 0)'
+    result = canary(
+        api, "start", "shop.test", "--to", "v2", "--webhook", "https://ci.test/ok", "--prometheus",
+        f"http://prom:9090/x {query} <= 1e-2", "--prometheus", "http://prom:9090 min(up)>=-1", "--check-interval",
+        "1m", "--check-timeout", "2s", "--check-failures", "1",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    checks = rollout_spec.read(api.seen[-1][2]).checks
+    how = {"interval_s": 60.0, "timeout_s": 2.0, "failures": 1}
+    assert checks == (
+        Check("webhook", "https://ci.test/ok", **how),
+        Check("prometheus", "http://prom:9090/x", **how, query=query, max=0.01),
+        Check("prometheus", "http://prom:9090", **how, query="min(up)", min=-1.0),
+    )
+
+
+def test_start_says_what_an_address_counts_for(api: Api) -> None:
+    """Behind a load balancer all clients have one address, unless the rollout knows."""
+    for spec, is_said in (({"address_cap": 64, "forwarded_for": False}, True), ({"address_cap": 0}, False),
+                          ({"address_cap": 64, "forwarded_for": True}, False)):  # fmt: skip
+        api.answers["shop.test"] = {**ROLLOUT, "spec": spec}
+        result = canary(api, "start", "shop.test", "--to", "v2")
+        assert ("of one client address 64 first failures count" in result.stdout) is is_said
+        assert ("--forwarded-for" in result.stdout) is is_said
+    canary(api, "start", "shop.test", "--to", "v2", "--forwarded-for", "--address-cap", "5")
+    assert api.seen[-1][2]["forwarded_for"] is True and api.seen[-1][2]["address_cap"] == 5
+
+
 def test_start_leaves_defaults_to_the_router(api: Api) -> None:
     assert canary(api, "start", "shop.test", "--to", "v2", "--who", "kim").exit_code == 0
     assert api.seen == [("PUT", "/v1/rollouts/shop.test", {"to": "v2", "who": "kim", "why": ""})]
@@ -151,6 +182,15 @@ def test_start_leaves_defaults_to_the_router(api: Api) -> None:
         (["--mirror", "v2"], "write VERSION=SHARE"),
         (["--alpha", "1"], "0<x<1"),
         (["--mode", "sticky"], "'cookie', 'identity', 'request'"),
+        (["--webhook", "ci.example.com/ok"], "write http://HOST[:PORT]/PATH"),
+        (["--prometheus", "http://prom:9090"], "write 'URL QUERY <= LIMIT'"),
+        (["--prometheus", "http://prom:9090 up > 0"], "'URL QUERY >= LIMIT'"),
+        (["--prometheus", "prom:9090 up >= 1"], "for example 'http://prometheus:9090"),
+        (["--prometheus", "http://prom:9090 up >= 1.2.3"], "is no check"),
+        (["--check-interval", "5s"], "go with --webhook or --prometheus"),
+        (["--webhook", "http://ci/ok", "--check-timeout", "5"], "no duration"),
+        (["--webhook", "http://ci/ok", "--check-failures", "0"], "1<=x<=1000"),
+        (["--address-cap", "65536"], "0<=x<=65535"),
         ([], "which version is the new one"),
     ],
 )
@@ -265,11 +305,15 @@ def test_watching_in_a_terminal(api: Api) -> None:
 
 
 def test_why(api: Api) -> None:
-    api.answers["why"] = {key: ROLLOUT[key] for key in ("route", "state", "verdict", "evidence", "history")}
+    api.answers["why"] = {key: ROLLOUT[key] for key in ("route", "state", "verdict", "notes", "evidence", "history")}
+    busiest = {"version": "v2", "client": "tenant-7", "share": 61.0, "users": 1, "sampled": 100}
+    api.answers["why"]["clients"] = [busiest]
     result = canary(api, "why")
     assert result.exit_code == 0 and "not enough yet" in result.stdout
     row = next(line for line in result.stdout.splitlines() if "/cart" in line)
-    assert row.split()[2:] == ["errors", "status", "500", "GET", "/cart", "3ms", "id-7"]
+    assert row.split()[2:] == ["errors", "status", "500", "GET", "/cart", "3ms", "192.0.2.7", "id-7"]
+    assert "note: traffic differs" in result.stdout
+    assert "busiest client of v2: tenant-7, 61% of its latest requests" in result.stdout
     assert "kim" in result.stdout
     assert json.loads(canary(api, "why", "--json").stdout)["evidence"] == ROLLOUT["evidence"]
     api.answers["why"] = {**api.answers["why"], "evidence": []}

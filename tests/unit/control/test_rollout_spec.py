@@ -42,6 +42,7 @@ WHOLE: dict[str, Any] = {
     "extra_versions": {"v3": "10%"},
     "propagate": True,
     "address_cap": 5,
+    "forwarded_for": True,
     "who": "ada",
     "why": "because",
 }
@@ -120,6 +121,7 @@ def test_what_is_kept_reads_back(given: dict[str, Any]) -> None:
         ({"to": "v2", "extra_versions": {"v3": "60%", "v4": "40%"}}, "extra_versions", "less than 100%"),
         ({"to": "v2", "extra_versions": {"v3": "60%"}, "steps": ["50%"]}, "steps[0]", "up to 40%"),
         ({"to": "v2", "address_cap": 1.5}, "address_cap", "whole number"),
+        ({"to": "v2", "forwarded_for": "yes"}, "forwarded_for", "true or false"),
         ({"to": "v2", "who": "a\nb"}, "who", "one line"),
         ("v2", "", "no object"),
     ],

@@ -6,9 +6,10 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
-from gorouter_py.control import rollout_spec, rollouts
+from gorouter_py.control import rollout_schema, rollout_spec, rollouts
 from gorouter_py.control.admin_api import Refusal
 from gorouter_py.control.messages import Options, Registration
 from gorouter_py.control.registry import Limits, Registry, route_key
@@ -130,6 +131,35 @@ def test_a_rollout_splits_the_route_and_steps_on() -> None:
     run(scenario())
 
 
+def test_rows_carry_their_numbers_from_the_first_moment_on() -> None:
+    """Before the data plane has counted anything, too; afterwards they have no other keys."""
+
+    def fits(shown: dict[str, Any]) -> None:
+        schema = {"$ref": "#/components/schemas/Rollout", "components": {"schemas": rollout_schema.SCHEMAS}}
+        jsonschema.Draft202012Validator(schema).validate(json.loads(json.dumps(shown)))
+
+    async def scenario() -> None:
+        bench = Bench()
+        await bench.it.start([Wish("a.test", rollout_spec.read({"to": "v2"}), "digest")])
+        idle = bench.it.of("a.test")
+        bench.two()
+        bench.register("v1", 4, uri="b.test")
+        bench.register("v2", 5, uri="b.test")
+        begun = await bench.start("b.test")
+        for shown in (idle, begun):
+            fits(shown)
+            assert [(row["requests"], row["share_actual"], row["p99_ms"]) for row in shown["versions"]] == [
+                (0, None, None)
+            ] * 2
+        await bench.later(1)
+        counted = bench.it.of("b.test")
+        fits(counted)
+        assert [row.keys() for row in counted["versions"]] == [row.keys() for row in begun["versions"]]
+        await bench.it.stop()
+
+    run(scenario())
+
+
 def test_without_data_a_step_waits_and_the_policy_decides() -> None:
     async def outcome(policy: str) -> tuple[str, float, str]:
         bench = Bench()
@@ -217,6 +247,50 @@ def test_thresholds_end_it_and_stop_it() -> None:
         await bench.later(1)
         shown = bench.it.of("a.test")
         assert shown["state"] == "aborted" and shown["history"][-1]["who"] == "slo"
+
+    run(scenario())
+
+
+def test_trap_f_a_step_waits_and_says_so_while_stable_fails_more_than_before() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.two()
+        await bench.start(
+            steps=["5%", "100%"], hold="40s", max_hold="50s", on_undecided="abort", abort_if={"latency": False}
+        )
+        failures = 0
+        for second in range(1, 161):
+            failures += 100 if 20 <= second < 80 else 0
+            bench.enough(0, 1000 * second, failures)
+            bench.enough(1, 50 * second, failures // 20)
+            await bench.later(1)
+            if second == 60:  # past both holds: it waits, whatever the policy, and somebody hears of it
+                shown = bench.it.of("a.test")
+                assert (shown["state"], shown["weight"], shown["verdict"]["state"]) == ("ramping", 5.0, "frozen")
+                assert "what both depend on" in shown["waits_for"]
+                assert [told["route"] for told in bench.log.said("rollout-frozen")] == ["a.test"]
+            if bench.log.said("rollout-frozen-no-more"):
+                break
+        await bench.later(1)
+        assert bench.it.of("a.test")["weight"] == 100.0
+
+    run(scenario())
+
+
+def test_trap_i_with_everybody_on_the_canary_limits_alone_decide() -> None:
+    async def scenario() -> None:
+        bench = Bench()
+        bench.two()
+        slo = {"error_rate": "1%", "min_requests": 100}
+        await bench.start(steps=["100%"], pause_at=["100%"], abort_if={"slo": slo})
+        bench.plane.fail("a.test", 1, count=50)
+        await bench.later(1)
+        shown = bench.it.of("a.test")
+        assert (shown["state"], shown["verdict"]["state"]) == ("paused", "disabled")
+        bench.enough(1, 400, 20)
+        await bench.later(1)
+        shown = bench.it.of("a.test")
+        assert (shown["state"], shown["history"][-1]["who"]) == ("aborted", "slo")
 
     run(scenario())
 

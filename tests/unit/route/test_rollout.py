@@ -131,8 +131,29 @@ def test_the_budget_of_retries() -> None:
 
 def test_one_probe_at_a_time() -> None:
     state = probe.RolloutState()
-    assert [state.may_probe(1, now, 1000) for now in (5000, 5000, 5999, 6000)] == [True, False, False, True]
-    assert state.may_probe(2, 5000, 1000)
+    assert [state.may_probe(1, now) for now in (5000, 5000, 5099, 5100)] == [True, False, False, True]
+    assert state.may_probe(2, 5000)
+
+
+def test_probes_are_frequent_until_the_evidence_is_there() -> None:
+    state = probe.RolloutState()
+    tries = [now for now in range(5000, 15000, 10) if state.may_probe(1, now)]
+    assert tries == [*range(5000, 6000, 100), *range(6000, 15000, 1000)]
+    state.is_well(1)
+    assert [now for now in range(20000, 20300, 10) if state.may_probe(1, now)] == [20000, 20100, 20200]
+
+
+def test_who_asks_whether_a_retry_would_be_granted_uses_none_up() -> None:
+    state = probe.RolloutState()
+    for now in (100000, 150000):
+        assert all(state.may_grant(0, 20, now) for _ in range(30))
+        granted = [state.grant(0, 20, now) for _ in range(12) if state.may_grant(0, 20, now)]
+        assert granted == [True] * 10 and state.denied == 0
+        assert (
+            not state.may_grant(0, 20, now + 9999)
+            and state.may_grant(5, 20, now)
+            and state.may_grant(0, 20, now + 10000)
+        )
 
 
 def test_failures_of_an_address() -> None:
