@@ -1,8 +1,8 @@
 """What a rollout promises, measured: `python -m bench.canary`.
 
 Whole routers, real instances, thousands of people over real sockets (tests/system has the same as tests, with fewer
-rounds), and the statistics of the verdict over many simulated rollouts. Each line says what was wanted and what came
-out; the exit code is 1 if something was missed. The split's own cost is one of `bench/micro`.
+rounds), the statistics of the verdict over many simulated rollouts, and what the split costs. Each line says what was
+wanted and what came out; the exit code is 1 if something was missed.
 """
 
 import argparse
@@ -19,12 +19,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.load import host, report
 from bench.load.peers import PEERS
 from bench.load.procs import raise_file_limit
+from bench.micro import build
+from bench.micro.test_heads import ANSWER
+from bench.micro.test_rollouts import HEADS
 from gorouter_py._fastpath import DataPlane
 from tests.system.canary import Steering
 from tests.system.crowd import Instance, Lines, Person, people, visit
@@ -34,6 +38,7 @@ from tests.system.rollouts import HOST, Rig, share
 from tests.unit.control.test_verdict_simulated import ALPHA, bursty_rollout, users_until_rollback
 
 HEADINGS = ("check", "wanted", "measured", "kept")
+LOOP = 1000  # requests in one go
 ERRORS = {"errors": True, "latency": False, "alpha": ALPHA}
 
 
@@ -223,8 +228,32 @@ def churn(options: argparse.Namespace) -> Iterator[Line]:
     yield Line(title, "0", str(kept.failed), kept.failed == 0)
 
 
+def cost(_: argparse.Namespace) -> Iterator[Line]:
+    """What a rollout adds to a request that brings its coordinate: loops of compiled code in turns, medians."""
+    splitting = build.micro().Splitting(HEADS["browser"], ANSWER)
+    loops: dict[str, Callable[[int], object]] = {
+        "plain": splitting.plain,
+        "decide": splitting.decide,
+        "split": partial(splitting.whole, False),
+        "all": partial(splitting.whole, True),
+    }
+    took: dict[str, list[float]] = {name: [] for name in loops}
+    for _round in range(500):
+        for name, loop in loops.items():
+            began = time.thread_time_ns()
+            loop(LOOP)
+            took[name].append((time.thread_time_ns() - began) / LOOP)
+    median = {name: statistics.median(each) for name, each in took.items()}
+    added = median["split"] - median["plain"]
+    title = "the split's cost per request: version and instance, against an instance of a route without a rollout"
+    yield Line(title, "20 ns", f"{added:.1f} ns ({median['split']:.1f} - {median['plain']:.1f})", added <= 20, median)
+    yield Line("of it, from the cookie to the version", "", f"{median['decide']:.1f} ns", True)
+    yield Line("and for counting the outcome", "", f"{median['all'] - median['split']:.1f} ns", True)
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Line]]] = {
     "climb": climb, "sessions": few_sessions, "dead": dead_canary, "swap": swap, "chance": chance, "churn": churn,
+    "cost": cost,
 }  # fmt: skip
 
 

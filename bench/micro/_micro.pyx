@@ -315,20 +315,8 @@ cdef class Splitting(Forwarding):
                 cohort.decide_bare(&self.x.req, self.plan, &self.x.cohort)
         return self.x.cohort.version, self.x.cohort.u
 
-    def book(self, u32 n):
-        """Counts the outcome of a request n times, as at its end; returns n."""
-        cdef u32 i
-        self.x.head_ns = self.x.began_ns + 100000
-        choice.enter(self.x, self.parts, False)
-        self.x.booked = 0
-        with nogil:
-            for i in range(n):
-                outcome.book(self.x, self.x.head_ns)
-        outcome.let_go(self.x)
-        return n
-
-    def whole(self, u32 n):
-        """All of it n times: enter the rollout, choose in the version, book the outcome, leave; as plain()."""
+    def whole(self, bint counted, u32 n):
+        """Enters the rollout, chooses in the version and leaves n times, the outcome counted or not; as plain()."""
         cdef balance.Rules rules
         cdef Endpoint *e
         cdef u32 i
@@ -344,6 +332,7 @@ cdef class Splitting(Forwarding):
                     if e != NULL:
                         found += 1
                         endpoint.unref(e)
-                    outcome.book(self.x, self.x.head_ns)
+                    if counted:
+                        outcome.book(self.x, self.x.head_ns)
                     outcome.let_go(self.x)
         return found

@@ -69,6 +69,7 @@ cdef extern from "dp.h" nogil:
     u8 lower "DP_LOWER"(char c) noexcept
     const char *scan_value "dp_scan_value"(const char *p, const char *end) noexcept
     bint read_base64url "dp_read_base64url"(const char *text, u64 *out) noexcept
+    bint read_base64url_at_5 "dp_read_base64url_at_5"(const char *p, u64 *out) noexcept
     const char *scan_class "dp_scan_class"(const char *p, const char *end, int bit) noexcept
     bint ieq "dp_ieq"(const char *a, const char *b_lower, size_t n) noexcept
     u64 hash64 "dp_hash"(const char *p, size_t n, u64 seed) noexcept

@@ -67,7 +67,7 @@ cdef inline u64 spot(const Head *h, bint *absent) noexcept nogil:
                     continue
                 if memcmp(p, b"gr_c", 4) == 0:
                     if (end - p >= 5 + ID_LEN and p[4] == c'=' and (end - p == 5 + ID_LEN or p[5 + ID_LEN] == c';')
-                            and dp.read_base64url(p + 5, &id)):
+                            and dp.read_base64url_at_5(p, &id)):
                         return id
                     return 0
                 if p[0] == c'\t':

@@ -75,6 +75,16 @@ def test_a_plain_cookie_is_found_by_a_quick_look(before: bytes, behind: bytes) -
     assert probe.coordinate_spot(b"GET / HTTP/1.1\r\nHost: a\r\nCookie: " + line + b"\r\n\r\n") == (4711, 4711)
 
 
+def test_a_quick_look_knows_every_digit_and_nothing_else() -> None:
+    for at in range(11):
+        for octet in [*range(0x21, 0x7F), *range(0x80, 0x100)]:
+            value = bytearray(b"_9zZ-0aA5mQ")
+            value[at] = octet
+            head = b"GET / HTTP/1.1\r\nHost: a\r\nCookie: gr_c=" + bytes(value) + b"\r\n\r\n"
+            quick, thorough = probe.coordinate_spot(head)
+            assert quick == thorough == probe.coordinate_parse(bytes(value)), bytes(value)
+
+
 def test_a_quick_look_tells_that_there_is_nothing() -> None:
     head = b"GET / HTTP/1.1\r\nHost: a\r\nCookie: a=b; xgr_c=AAAAAAAAAAE\r\n\r\n"
     assert probe.coordinate_spot(head) == (False, None)
