@@ -326,7 +326,8 @@ class DataPlane:
         """Starts the logger and the workers.
 
         listeners: (kind, descriptors) with kind "http" or "health" and one listening, non-blocking SO_REUSEPORT
-        socket per worker (or fewer: they are spread). The data plane owns the descriptors from here on."""
+        socket per worker (or fewer: they are spread), with TCP_NODELAY, which what they accept inherits. The data
+        plane owns the descriptors from here on."""
     def listen(self, kind: str, fds: Sequence[int]) -> None:
         """More listeners while running, as in start(). RuntimeError if nothing runs; BlockingIOError: try again."""
     def map_port(self, fds: Sequence[int], host: str, port: int, cookies: Sequence[str] = ()) -> int:

@@ -43,11 +43,12 @@ def unhurried(attempt: Callable[[int], None], ms: int) -> None:
     attempt(125 * ms)  # if it is too late here as well, then for another reason
 
 
-def listener() -> socket.socket:
+def listener(port: int = 0) -> socket.socket:
     """A socket as control gives it to the data plane."""
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    sock.bind(("127.0.0.1", 0))
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.bind(("127.0.0.1", port))
     sock.listen(1024)
     sock.setblocking(False)
     return sock
@@ -72,12 +73,7 @@ class Router:
         self.health_port = int(health.getsockname()[1])
         first_fds = [first.detach()]
         for _ in range(settings.get("workers", 1) - 1):
-            more = socket.socket()
-            more.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            more.bind(("127.0.0.1", self.port))
-            more.listen(1024)
-            more.setblocking(False)
-            first_fds.append(more.detach())
+            first_fds.append(listener(self.port).detach())
         self.plane.start([("http", first_fds), ("health", [health.detach()])])
 
     def add(self, origin: Origin | int, host: str = HOST, **identity: Any) -> int:

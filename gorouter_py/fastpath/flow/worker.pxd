@@ -137,7 +137,6 @@ cdef inline void add_listener(Worker *w, int fd, bint health_only, Mapping *m) n
     c.s.health_only = health_only
     c.next = w.listeners
     w.listeners = c
-    sock.no_delay(fd)           # what it accepts inherits that
     watch_listener(c)
 
 cdef inline void watch_listener(Conn *c) noexcept nogil:

@@ -25,6 +25,7 @@ def test_a_group_shares_one_port() -> None:
         for each in sockets:
             assert each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
             assert each.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT) == 1
+            assert each.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
             assert not each.getblocking()
             assert not os.get_inheritable(each.fileno())
 
