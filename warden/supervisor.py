@@ -12,8 +12,8 @@ socket `job.sock`:
     answer: frames of u8 kind, u64 BE offset of the first byte, u32 BE length, data: kind 1 stdout, 2 stderr;
             at the end kind 3, with the exit status (0 to 255) as offset and no data
 
-While a client listens nothing is lost: what it does not read, the job waits with. While none does, the oldest bytes
-go. What the job leaves in the background keeps no output open: all that was written when it ended is the whole of it.
+While a client listens nothing is lost: what it does not read, the job waits with; so it does for the first one. After
+that, while none listens, the oldest bytes go. What the job leaves in the background keeps no output open: all that was written when it ended is the whole of it.
 The status is also in the file `status`. A folder that is removed ends job and supervisor.
 
 The job is PROGRAM itself ("child"), or the process whose pid PROGRAM leaves in PID_FILE when it ends well ("orphan").
@@ -107,6 +107,7 @@ class Supervisor:
         self.client: socket.socket | None = None
         self.heard = b""  # of a hello that is not complete
         self.greeted = False
+        self.known = False  # there has been a client
         self.queue = bytearray()  # to the client
         self.told = False  # the end is in the queue
         if orphan:
@@ -175,7 +176,7 @@ class Supervisor:
     def room(self, output: Output) -> int:
         """How many bytes may be read from an output now."""
         room = RING
-        if self.greeted:
+        if self.greeted or not self.known:
             room -= output.end - max(output.sent, output.start)
         if self.left is not None:
             room = min(room, self.left.get(output, 0))
@@ -224,7 +225,7 @@ class Supervisor:
             data = self.heard[HELLO.size :]
             for output, offset in zip(self.outputs, wanted, strict=True):
                 output.sent = min(max(offset, output.start), output.end)
-            self.greeted = True
+            self.greeted = self.known = True
         for command in data:
             if command in b"KQ":
                 self.kill()
