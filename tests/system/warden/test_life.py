@@ -105,6 +105,24 @@ def test_destroyed_by_two_at_once(server: WardenServer, client: BlockingClient) 
     assert sorted(answers) == ["DestroyResponse", "unknown handle"]
 
 
+def test_destroyed_while_a_job_begins(tmp_path: Path) -> None:
+    """Its first program has not yet what marks it as the container's: the end waits for it and takes it along."""
+    slow = tmp_path / "bin" / "prlimit"
+    slow.parent.mkdir()
+    slow.write_text('#!/bin/sh\ntouch begun\nsleep 1\nexec /usr/bin/prlimit "$@"\n')
+    slow.chmod(0o755)
+    settings = {"port": {"pool_start_port": 61000, "pool_size": 1000}}
+    server = WardenServer(tmp_path, settings)
+    server.program = ["env", f"PATH={slow.parent}:{os.environ['PATH']}", *server.program]
+    with server, server.client() as client:
+        handle = create(client)
+        spawn(client, handle, "exec sleep 1000")
+        until((server.depot / handle / "root" / "begun").exists, "the job does not begin")
+        client.call(pb.DestroyRequest(handle=handle))
+        assert not server.lines("jobs of a stopped container do not end")
+        assert supervisors(server.depot) == []
+
+
 def test_what_a_stopped_container_refuses(client: BlockingClient, tmp_path: Path) -> None:
     handle = create(client)
     client.call(pb.StopRequest(handle=handle))
