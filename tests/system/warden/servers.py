@@ -51,7 +51,10 @@ class WardenServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing may be left: containers are destroyed before the server ends."""
+        self.leave_nothing()
+
+    def leave_nothing(self) -> None:
+        """Destroys all containers, with a new server where there is none, and ends the server."""
         try:
             if self.process is None or self.process.poll() is not None:
                 self.start()
