@@ -13,7 +13,8 @@ socket `job.sock`:
             at the end kind 3, with the exit status (0 to 255) as offset and no data
 
 While a client listens nothing is lost: what it does not read, the job waits with; so it does for the first one. After
-that, while none listens, the oldest bytes go. What the job leaves in the background keeps no output open: all that was written when it ended is the whole of it.
+that, while none listens, the oldest bytes go. What the job leaves in the background keeps no output open: all that was
+written when it ended is the whole of it.
 The status is also in the file `status`. A folder that is removed ends job and supervisor.
 
 The job is PROGRAM itself ("child"), or the process whose pid PROGRAM leaves in PID_FILE when it ends well ("orphan").
