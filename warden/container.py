@@ -36,6 +36,7 @@ class Host:
     output_limit: int
     disk_limits: bool
     log_sink: Callable[[str], Callable[[str, bytes], None]]  # of a log_tag
+    starter: jobs.Starter
     last_job_id: int = 0
 
     def next_job_id(self) -> int:
@@ -270,7 +271,7 @@ class Container:
             try:
                 job.prepare()
                 argv = self._engine.job_argv(self.spec, user, rlimits, job.folder / "pid")
-                await jobs.spawn(job, argv, script, self._engine.leaves_orphans)
+                await self.host.starter.spawn(job, argv, script)
             except BaseException:
                 self.jobs.pop(job.job_id, None)
                 job.remove()

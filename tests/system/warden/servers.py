@@ -132,9 +132,10 @@ def supervisors(depot: Path) -> list[int]:
         if name.isdigit():
             try:
                 command = Path(f"/proc/{name}/cmdline").read_bytes()
+                folder = os.readlink(f"/proc/{name}/cwd")
             except OSError:
                 continue
-            if b"supervisor.py" in command and str(depot).encode() in command:
+            if b"supervisor.py" in command and folder.startswith(os.path.realpath(depot)):
                 found.append(int(name))
     return found
 

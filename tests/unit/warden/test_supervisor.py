@@ -25,8 +25,9 @@ class Job:
     ) -> None:
         self.folder = folder
         done = subprocess.run(
-            [sys.executable, "-I", "-S", supervisor.__file__, kind, str(folder / "pid"), *program],
-            cwd=folder, input=script.encode(), capture_output=True, start_new_session=True, timeout=DEADLINE_S,
+            [sys.executable, "-I", "-S", supervisor.__file__, kind], capture_output=True, start_new_session=True,
+            input=supervisor.order(str(folder), str(folder / "pid"), list(program), script.encode()),
+            timeout=DEADLINE_S,
         )  # fmt: skip
         self.said, self.complaint = done.stdout, done.stderr
         self.pid = int(done.stdout.split()[1]) if done.stdout else 0
