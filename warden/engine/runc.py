@@ -87,6 +87,7 @@ class RuncEngine:
             await asyncio.to_thread(self._make_base)
             await self._firewall.setup()
             await asyncio.to_thread(self._forwarding.acquire)
+            await asyncio.to_thread(self._groups.make_parent)
         except OSError as error:
             raise EngineError(_reason(error)) from error
         if self._layers.remark:
