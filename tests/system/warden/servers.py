@@ -101,6 +101,11 @@ class WardenServer:
         return [line for line in parsed if line["message"] == message]
 
 
+def build_minimal(path: Path) -> None:
+    """A root file system of the host's own /usr, as the program makes it."""
+    subprocess.run([sys.executable, "-m", "warden", "rootfs", "build", "--minimal", str(path)], check=True, cwd=ROOT)
+
+
 @contextmanager
 def refused(text: str) -> Iterator[None]:
     """The server refuses what is asked inside, with exactly this text."""

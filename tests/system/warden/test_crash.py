@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.containers import free_network
-from tests.system.harness import ROOT, until
+from tests.support.containers import free_network, need_root
+from tests.system.harness import until
 from tests.system.warden.dying import ACTIONS
-from tests.system.warden.servers import WardenServer, create, info, refused, spawn, supervisors
+from tests.system.warden.servers import WardenServer, build_minimal, create, info, refused, spawn, supervisors
 from warden.protocol import pb
 
 POINTS = {"insecure": 2, "runc": 3}  # of each action, spread over its steps
@@ -27,16 +27,8 @@ NAME = f"wtest{os.getpid()}"
 # "stopped" and "gone". A container is whole until its first change and gone from then on, but between stop and removal.
 FOUND = {"create": r"g+a*", "destroy": r"a*g*s*g*"}
 
-ENGINES = [
-    "insecure",
-    pytest.param(
-        "runc",
-        marks=pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("runc"), reason="needs root and runc"),
-    ),
-]
 
-
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=list(POINTS))
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WardenServer]:
     settings = {
         "server": {"name": NAME, "container_rootfs_path": str(tmp_path / "rootfs")},
@@ -44,10 +36,8 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WardenSer
         "network": {"pool_network": str(free_network())},
     }
     if request.param == "runc":
-        subprocess.run(
-            [sys.executable, "-m", "warden", "rootfs", "build", "--minimal", str(tmp_path / "rootfs")],
-            check=True, cwd=ROOT, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        need_root()
+        build_minimal(tmp_path / "rootfs")
     running = WardenServer(tmp_path, settings, request.param)
     whole = running.program
     yield running

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,18 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.containers import free_network, need_root
 from tests.system.harness import ROOT, until
-from tests.system.warden.servers import WardenServer, create, info, refused, run, spawn
+from tests.system.warden.servers import WardenServer, build_minimal, create, info, refused, run, spawn
 from warden.protocol import pb
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("runc"), reason="needs root and runc")
 NAME = f"wway{os.getpid()}"
 
 
 @pytest.fixture(scope="module")
 def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    need_root()
     path = tmp_path_factory.mktemp("warden") / "rootfs"
-    subprocess.run([sys.executable, "-m", "warden", "rootfs", "build", "--minimal", str(path)], check=True, cwd=ROOT)
+    build_minimal(path)
     return path
 
 
@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, rootfs: Path) -> Iterator[W
     settings = {
         "server": {"name": NAME, "container_rootfs_path": str(rootfs)},
         "port": {"pool_start_port": 61000, "pool_size": 1000},
-        "network": {"pool_network": "10.253.8.0/26"},
+        "network": {"pool_network": str(free_network())},
     }
     with WardenServer(tmp_path_factory.mktemp("warden"), settings, "runc") as running:
         yield running
@@ -41,7 +41,7 @@ def test_demo(rootfs: Path, tmp_path: Path) -> None:
     config = tmp_path / "demo.yml"
     config.write_text(
         json.dumps(
-            {"server": {"container_rootfs_path": str(rootfs)}, "network": {"pool_network": "10.253.8.64/28"},
+            {"server": {"container_rootfs_path": str(rootfs)}, "network": {"pool_network": str(free_network())},
              "port": {"pool_start_port": 61000, "pool_size": 1000}}
         )
     )  # fmt: skip
