@@ -1,17 +1,21 @@
 """The program: each request as a command, and its complaints."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from tests.system.harness import ROOT
 from tests.system.warden.servers import WardenServer
 from warden.cli import main
+from warden.protocol import TYPES
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +84,31 @@ def test_complaints(server: WardenServer, words: list[str], complaint: str) -> N
     result = warden(server, *words)
     assert result.exit_code in (1, 2)
     assert complaint in result.stderr
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+        else:
+            yield (*path, name), command
+
+
+@pytest.mark.parametrize(("path", "command"), [pytest.param(*each, id=" ".join(each[0])) for each in commands(main)])
+def test_help_has_examples_that_are_right(path: tuple[str, ...], command: click.Command) -> None:
+    shown = CliRunner().invoke(main, [*path, "--help"]).output
+    lines = [line.strip() for line in shown.partition("Example")[2].splitlines()[1:]]
+    assert lines
+    for line in lines:
+        program, *words = shlex.split(line.partition(" <")[0])
+        assert (program, *words[: len(path)]) == ("warden", *path)
+        command.make_context(path[-1], words[len(path) :])  # what it does not take is an error
+
+
+def test_every_request_is_a_command() -> None:
+    names = {re.sub(r"(?<!^)([A-Z])", r"-\1", name).lower() for name, _, _ in TYPES.values()}
+    assert len(names) == 19
+    assert names | {"serve", "doctor", "demo", "rootfs", "shell"} == set(main.commands)
 
 
 def test_shell(server: WardenServer) -> None:
