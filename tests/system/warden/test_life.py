@@ -1,5 +1,6 @@
 """Create to destroy: states, texts of errors, grace time, limits as they are kept."""
 
+import json
 import os
 import re
 import stat
@@ -35,6 +36,14 @@ def client(server: WardenServer) -> Iterator[BlockingClient]:
 
 def test_mode_of_the_socket(server: WardenServer) -> None:
     assert stat.S_IMODE(os.stat(server.socket).st_mode) == 0o700
+
+
+def test_the_engine_says_loudly_what_it_does_not_isolate(server: WardenServer) -> None:
+    lines = [json.loads(line) for line in server.log.read_text().splitlines() if "INSECURE" in line]
+    assert [line["log_level"] for line in lines] == [2], "a warning, once a start"
+    assert lines[0]["message"].startswith("THE INSECURE ENGINE ISOLATES NOTHING: ")
+    for word in ("files", "processes", "user", "network", "memory", "CPU", "disk", "bandwidth"):
+        assert word in lines[0]["message"], word
 
 
 def test_a_whole_life(server: WardenServer, client: BlockingClient) -> None:
