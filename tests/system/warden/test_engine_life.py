@@ -15,12 +15,6 @@ from warden.engine.api import BindMount, EngineError, Flow, Spec
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with running(tmp_path_factory.mktemp("warden")) as host:
-        yield host
-
-
-@pytest.fixture(scope="module")
 def box(host: Host) -> Iterator[Box]:
     """For tests that change nothing in it that others see."""
     with host.box() as box:

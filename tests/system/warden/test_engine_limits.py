@@ -3,7 +3,6 @@
 import os
 import socket
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,18 +12,6 @@ from warden.engine import disk
 from warden.engine.api import BindMount, EngineError
 
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with running(tmp_path_factory.mktemp("warden")) as host:
-        yield host
-
-
-@pytest.fixture
-def box(host: Host) -> Iterator[Box]:
-    with host.box() as box:
-        yield box
 
 
 # -- memory -------------------------------------------------------------------------------------------------------

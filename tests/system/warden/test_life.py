@@ -26,14 +26,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WardenServer]:
         yield running
 
 
-@pytest.fixture
-def client(server: WardenServer) -> Iterator[BlockingClient]:
-    with server.client() as connected:
-        yield connected
-        for handle in connected.call(pb.ListRequest()).handles:
-            connected.call(pb.DestroyRequest(handle=handle))
-
-
 def test_mode_of_the_socket(server: WardenServer) -> None:
     assert stat.S_IMODE(os.stat(server.socket).st_mode) == 0o700
 
