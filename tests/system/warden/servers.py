@@ -81,7 +81,9 @@ class WardenServer:
         assert self.process is not None
         assert self.process.poll() is None, self.log.read_text()
         try:
-            self.client().close()
+            with self.client() as client:
+                # A connection says little: a child of a server that was killed may hold its socket until it execs.
+                client.call(pb.PingRequest())
         except OSError:
             return False
         return True

@@ -223,6 +223,17 @@ def test_a_missing_source_is_an_error(box: Box, tmp_path: Path) -> None:
 # -- stop, destroy, restart ---------------------------------------------------------------------------------------
 
 
+def test_figures_of_one_that_is_gone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    with host.box() as box:
+        for name, what in (("memory_stat", "memory usage"), ("cpu_stat", "cpu stats")):
+            with monkeypatch.context() as patch:
+                patch.setattr(host.engine._cgroups, name, lambda _: Path("/no/such/file").read_text())
+                with pytest.raises(EngineError, match=f"^Failed getting {what}: /no/such/file: No such file"):
+                    box.do("info")
+    with pytest.raises(EngineError, match=r"^Failed getting memory usage: .*memory.stat: No such file or directory$"):
+        box.do("info")
+
+
 def test_stop_ends_all_but_the_init(host: Host) -> None:
     with host.box() as box:
         job = box.start("trap 'echo told; exit 3' TERM; echo ready; (sleep 1000 &); while :; do sleep 0.05; done")

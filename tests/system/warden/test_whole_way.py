@@ -80,6 +80,18 @@ def test_output_over_the_limit(server: WardenServer) -> None:
         client.call(pb.DestroyRequest(handle=handle))
 
 
+def test_limits_that_cannot_be_set(server: WardenServer) -> None:
+    with server.client() as client:
+        handle = create(client)
+        job = spawn(client, handle, 'exec perl -e \'$x = "x" x (50 << 20); $| = 1; print "ready"; sleep 1000\'')
+        with server.client() as other:
+            assert next(iter(other.stream(handle, job))).data == b"ready"
+        with refused("Failed setting memory limit: EBUSY Device or resource busy"):
+            client.call(pb.LimitMemoryRequest(handle=handle, limit_in_bytes=4 << 20))
+        assert info(client, handle).state == "active"
+        client.call(pb.DestroyRequest(handle=handle))
+
+
 def test_no_root_file_system(server: WardenServer, tmp_path: Path) -> None:
     with server.client() as client, refused(f"rootfs {tmp_path}/none not found"):
         create(client, rootfs=f"{tmp_path}/none")
