@@ -5,6 +5,7 @@ The exit status is that of the job for run, link and stream, and 1 for what the 
 
 import asyncio
 import contextlib
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -367,23 +368,28 @@ def net_out(session: Session, protocol: str | None, **fields: Any) -> None:
     session.call(pb.NetOutRequest(**given))
 
 
-@request("copy-in", "copy-in app ./build/ /home/vcap/app")
+def _here(path: str) -> str:
+    """A path of the host as the server needs it, whose current folder is another; a slash at its end stays."""
+    return os.path.join(os.getcwd(), path)
+
+
+@request("copy-in", "copy-in app ./build/ /srv/app")
 @handle
 @click.argument("src_path")
 @click.argument("dst_path")
-def copy_in(session: Session, **fields: Any) -> None:
-    """Copy a file or a folder of the host into a container."""
-    session.call(pb.CopyInRequest(**fields))
+def copy_in(session: Session, src_path: str, **fields: Any) -> None:
+    """Copy a file or a folder of the host into a container. With a slash at its end: what is in the folder."""
+    session.call(pb.CopyInRequest(src_path=_here(src_path), **fields))
 
 
-@request("copy-out", "copy-out app /home/vcap/app/log ./logs --owner www-data:www-data")
+@request("copy-out", "copy-out app /srv/app/log ./logs --owner www-data:www-data")
 @handle
 @click.argument("src_path")
 @click.argument("dst_path")
 @click.option("--owner", help="USER:GROUP of the host to own what was copied.")
-def copy_out(session: Session, **fields: Any) -> None:
-    """Copy a file or a folder out of a container."""
-    session.call(pb.CopyOutRequest(**_given(fields)))
+def copy_out(session: Session, dst_path: str, **fields: Any) -> None:
+    """Copy a file or a folder out of a container. With a slash at its end: what is in the folder."""
+    session.call(pb.CopyOutRequest(dst_path=_here(dst_path), **_given(fields)))
 
 
 number = click.IntRange(0, 2**64 - 1)

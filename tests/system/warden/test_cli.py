@@ -35,7 +35,7 @@ def said(server: WardenServer, *words: str) -> str:
     return result.output
 
 
-def test_a_life_by_commands(server: WardenServer, tmp_path: Path) -> None:
+def test_a_life_by_commands(server: WardenServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert said(server, "ping") == "pong\n"
     assert said(server, "echo", "hi ☃") == "hi ☃\n"
     assert said(server, "create", "--handle", "a", "--grace-time", "600", "--bind-mount", "/etc:/mnt/etc:ro") == "a\n"
@@ -63,6 +63,10 @@ def test_a_life_by_commands(server: WardenServer, tmp_path: Path) -> None:
     said(server, "copy-in", "a", str(tmp_path / "file"), "copy")
     said(server, "copy-out", "a", "copy", str(tmp_path / "back"))
     assert (tmp_path / "back").read_text() == "x"
+    monkeypatch.chdir(tmp_path)  # not the server's
+    said(server, "copy-in", "a", "./file", "again")
+    said(server, "copy-out", "a", "again", "there")
+    assert (tmp_path / "there").read_text() == "x"
     said(server, "stop", "a", "--kill", "--background")
     said(server, "destroy", "a")
     assert said(server, "list") == ""
