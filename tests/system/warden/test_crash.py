@@ -46,11 +46,13 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WardenSer
 
 
 def footprint(server: WardenServer, ids: set[str]) -> set[str]:
-    """What there is on the machine of a server and of containers: mounts, loop devices, links, rules, cgroups."""
+    """What there is of a server and of containers: mounts, loop devices, layers, links, rules, cgroups."""
     depot = str(server.depot)
     found = {
         f"mount {line.split()[4]}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if depot in line
     }
+    found |= {f"layer or note {path}" for path in (server.depot / ".engine").glob("*/*") if path.name in ids}
+    found |= {f"image {path}" for path in (server.depot / ".engine").glob("*.img*")}
     found |= {f"link {name}" for name in os.listdir("/sys/class/net") if any(each in name for each in ids)}
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
         try:
