@@ -3,13 +3,12 @@
 - GOROUTER_LIB=build/MODE/lib (see bin/_site) selects a build mode; a unit of another mode stops the run.
 - In builds with assertions the live-object counters are zero after a test that uses a DataPlane in this process.
 - At the end no child process of the test process is alive.
-- With CI=true a skip fails the run unless its reason is in ACCEPTED_SKIPS.
+- With CI=true a skip fails the run unless tests/support/skips.py accepts its reason.
 - Where pytest-xdist spreads the run over processes, each checks itself and the first one hears of it.
 """
 
 import gc
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,18 +17,9 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import ports
+from tests.support import ports, skips
 
 ROOT = Path(__file__).resolve().parent.parent
-
-# Reasons for which a test may be skipped where everything is installed. Each names something the machine lacks.
-ACCEPTED_SKIPS = (
-    re.compile(r"needs a kernel with "),
-    re.compile(r"needs root"),
-    re.compile(r"needs more than \d+ CPUs?"),
-    re.compile(r"needs an unprivileged user"),
-    re.compile(r"needs IPv6"),
-)
 
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile(
@@ -110,7 +100,7 @@ def note_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
         return
     reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
     reason = reason.removeprefix("Skipped: ")
-    if not any(pattern.match(reason) for pattern in ACCEPTED_SKIPS):
+    if not skips.accepted(reason, root=os.geteuid() == 0):
         _unaccepted.append(f"{report.nodeid}: {reason}")
 
 

@@ -19,6 +19,7 @@ from warden import pools
 from warden.config import Config
 from warden.container import Host
 from warden.engine.api import Engine, EngineError
+from warden.jobs import Starter
 from warden.manager import Manager, Pools
 from warden.server import Server, ServerError
 from warden.syslog import Syslog, SyslogSink, Tagged
@@ -90,13 +91,14 @@ async def serve(config: Config) -> None:
         log.warn("configuration", problem=warning)
     engine = make_engine(config, log)
     borrowable = make_pools(config)
+    starter = Starter(engine.leaves_orphans)
     settings = config.settings()
     signals = _Signals()
     with contextlib.ExitStack() as stack:
         await _lock_depot(settings.depot, log, stack)
         host = Host(
             engine, settings.depot, log, config.server.container_rlimits.given(), int(config.server.job_output_limit),
-            settings.disk_limits, lambda tag: Tagged(syslog, tag),
+            settings.disk_limits, lambda tag: Tagged(syslog, tag), starter,
         )  # fmt: skip
         manager = Manager(host, borrowable, settings.rootfs, config.grace_time, log)
         server = Server(manager, log)
@@ -113,12 +115,14 @@ async def serve(config: Config) -> None:
         log.info(
             "listening", path=config.server.unix_domain_path, engine=engine.name, containers=len(manager.containers)
         )
+        starter.prepare()
         drain = await signals.wait()
         log.info("draining" if drain else "ending", containers=len(manager.containers))
         if health is not None:
             health.close()
         await server.drain()
         await manager.leave()
+        await starter.close()
         if not drain and not manager.containers:
             try:
                 await engine.teardown()

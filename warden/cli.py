@@ -5,6 +5,7 @@ The exit status is that of the job for run, link and stream, and 1 for what the 
 
 import asyncio
 import contextlib
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -55,6 +56,11 @@ class Session:
         self._client = None
 
 
+def examples(*lines: str) -> str:
+    """The end of a command's help: lines to type."""
+    return "\n".join(["\b", "Examples:" if len(lines) > 1 else "Example:", *(f"  warden {line}" for line in lines)])
+
+
 @click.group()
 @click.option("-s", "--socket", envvar="WARDEN_SOCKET", default=clients.DEFAULT_PATH, show_default=True,
               help="Where the server listens; also by the variable WARDEN_SOCKET.")  # fmt: skip
@@ -66,11 +72,12 @@ def main(context: click.Context, socket: str) -> None:
         context.call_on_close(context.obj.close)
 
 
-def request(name: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command that talks to the server; its function gets the session first."""
+def request(name: str, *lines: str, **settings: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command that talks to the server; its function gets the session first. lines: examples of it."""
 
     def wrap(function: Callable[..., Any]) -> click.Command:
-        command: click.Command = main.command(name, **settings)(click.pass_obj(function))
+        register = main.command(name, epilog=examples(*lines), **settings)
+        command: click.Command = register(click.pass_obj(function))
         return command
 
     return wrap
@@ -98,7 +105,7 @@ def _load(path: str | None, engine: str | None = None) -> Any:
 config_option = click.option("-c", "--config", "path", type=click.Path(), help="YAML file; the defaults without.")
 
 
-@main.command()
+@main.command(epilog=examples("serve -c warden.yml", "serve --engine insecure"))
 @config_option
 @click.option("--engine", type=click.Choice(_ENGINES), help="Instead of the file's server.engine.")
 def serve(path: str | None, engine: str | None) -> None:
@@ -111,7 +118,7 @@ def serve(path: str | None, engine: str | None) -> None:
         raise click.ClickException(str(error)) from error
 
 
-@main.command()
+@main.command(epilog=examples("doctor -c warden.yml"))
 @config_option
 def doctor(path: str | None) -> None:
     """Say what the machine lacks for real containers, and how to get it."""
@@ -125,7 +132,7 @@ def rootfs() -> None:
     """Root file systems for containers."""
 
 
-@rootfs.command()
+@rootfs.command(epilog=examples("rootfs build /var/lib/warden/rootfs", "rootfs build --minimal /var/lib/warden/rootfs"))
 @click.argument("folder", type=click.Path())
 @click.option("--minimal", is_flag=True, help="Of the host's own /usr, without downloads.")
 def build(folder: str, minimal: bool) -> None:
@@ -139,7 +146,7 @@ def build(folder: str, minimal: bool) -> None:
         raise click.ClickException(str(error)) from error
 
 
-@main.command()
+@main.command(epilog=examples("demo", "demo --engine insecure"))
 @config_option
 @click.option("--engine", type=click.Choice(_ENGINES), help="For the demo's own server, if it starts one.")
 @click.pass_context
@@ -153,14 +160,14 @@ def demo(context: click.Context, path: str | None, engine: str | None) -> None:
         sys.exit(demo.play(context.obj.path, _load(path, engine), click.echo))
 
 
-@request("ping")
+@request("ping", "ping")
 def ping(session: Session) -> None:
     """Ask whether the server answers."""
     session.call(pb.PingRequest())
     click.echo("pong")
 
 
-@request("echo")
+@request("echo", "echo hello")
 @click.argument("message")
 def echo(session: Session, message: str) -> None:
     """Have the server say something."""
@@ -179,7 +186,7 @@ def _mount(value: str) -> pb.CreateRequest.BindMount:
     return modes(src_path=src, dst_path=dst or src, mode=modes.RW if mode == "rw" else modes.RO)
 
 
-@request("create")
+@request("create", "create --handle app --grace-time 600", "create --bind-mount /srv/data:/data:rw")
 @click.option("--handle", help="Its name; without, its id.")
 @click.option("--grace-time", type=click.IntRange(0, 2**32 - 1), help="Seconds it outlives its last connection.")
 @click.option("--network", help="The /30 of the pool to take, by its address.")
@@ -192,7 +199,7 @@ def create(session: Session, bind_mount: tuple[str, ...], **fields: Any) -> None
     click.echo(reply.handle)
 
 
-@request("list")
+@request("list", "list")
 def list_(session: Session) -> None:
     """Print the handles of all containers."""
     for found in session.call(pb.ListRequest()).handles:
@@ -208,14 +215,14 @@ def _lines(message: Any, prefix: str = "") -> None:
             click.echo(f"{name}: {', '.join(str(item) for item in value) if field.is_repeated else value}")
 
 
-@request("info")
+@request("info", "info app")
 @handle
 def info(session: Session, handle: str) -> None:
     """Print what there is to know of a container, a line each."""
     _lines(session.call(pb.InfoRequest(handle=handle)))
 
 
-@request("stop")
+@request("stop", "stop app", "stop app --kill --background")
 @handle
 @click.option("--kill", is_flag=True, help="KILL at once, without TERM before.")
 @click.option("--background", is_flag=True, help="Do not wait.")
@@ -224,7 +231,7 @@ def stop(session: Session, **fields: Any) -> None:
     session.call(pb.StopRequest(**fields))
 
 
-@request("destroy")
+@request("destroy", "destroy app")
 @handle
 def destroy(session: Session, handle: str) -> None:
     """Remove a container and all that is in it."""
@@ -282,21 +289,26 @@ def _exit(status: int) -> None:
         raise click.exceptions.Exit(status)
 
 
-@request("run", context_settings={"ignore_unknown_options": True})
+@request(
+    "run",
+    "run app 'id; ps ax'",
+    "run app --privileged --rlimit nofile=4096 - <script.sh",
+    context_settings={"ignore_unknown_options": True},
+)
 @job_options
 def run(session: Session, **fields: Any) -> None:
     """Run a script in a container; "-" is the one on stdin."""
     _finish(session.call(pb.RunRequest(**_job(**fields))))
 
 
-@request("spawn", context_settings={"ignore_unknown_options": True})
+@request("spawn", "spawn app --log-tag web 'exec ./server'", context_settings={"ignore_unknown_options": True})
 @job_options
 def spawn(session: Session, **fields: Any) -> None:
     """Start a script in a container and print the job's id."""
     click.echo(session.call(pb.SpawnRequest(**_job(**fields))).job_id)
 
 
-@request("link")
+@request("link", "link app 2")
 @handle
 @job
 def link(session: Session, **fields: Any) -> None:
@@ -304,7 +316,7 @@ def link(session: Session, **fields: Any) -> None:
     _finish(session.call(pb.LinkRequest(**fields)))
 
 
-@request("stream")
+@request("stream", "stream app 2")
 @handle
 @job
 def stream(session: Session, handle: str, job_id: int) -> None:
@@ -325,7 +337,7 @@ def _given(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-@request("net-in")
+@request("net-in", "net-in app --container-port 8080")
 @handle
 @click.option("--container-port", type=click.IntRange(1, 65535), help="The same as the host's without.")
 @click.option("--host-port", type=click.IntRange(1, 65535), help="One of the pool without.")
@@ -335,7 +347,11 @@ def net_in(session: Session, **fields: Any) -> None:
     click.echo(f"{reply.host_port} {reply.container_port}")
 
 
-@request("net-out")
+@request(
+    "net-out",
+    "net-out app --network 10.0.0.0/8 --port-range 8080:9080 --protocol tcp --log",
+    "net-out app --protocol icmp --icmp-type 8 --icmp-code 0",
+)
 @handle
 @click.option("--network", help="A.B.C.D, A.B.C.D/N or A.B.C.D-A.B.C.D.")
 @click.option("--port", type=click.IntRange(0, 65535))
@@ -352,29 +368,34 @@ def net_out(session: Session, protocol: str | None, **fields: Any) -> None:
     session.call(pb.NetOutRequest(**given))
 
 
-@request("copy-in")
+def _here(path: str) -> str:
+    """A path of the host as the server needs it, whose current folder is another; a slash at its end stays."""
+    return os.path.join(os.getcwd(), path)
+
+
+@request("copy-in", "copy-in app ./build/ /srv/app")
 @handle
 @click.argument("src_path")
 @click.argument("dst_path")
-def copy_in(session: Session, **fields: Any) -> None:
-    """Copy a file or a folder of the host into a container."""
-    session.call(pb.CopyInRequest(**fields))
+def copy_in(session: Session, src_path: str, **fields: Any) -> None:
+    """Copy a file or a folder of the host into a container. With a slash at its end: what is in the folder."""
+    session.call(pb.CopyInRequest(src_path=_here(src_path), **fields))
 
 
-@request("copy-out")
+@request("copy-out", "copy-out app /srv/app/log ./logs --owner www-data:www-data")
 @handle
 @click.argument("src_path")
 @click.argument("dst_path")
 @click.option("--owner", help="USER:GROUP of the host to own what was copied.")
-def copy_out(session: Session, **fields: Any) -> None:
-    """Copy a file or a folder out of a container."""
-    session.call(pb.CopyOutRequest(**_given(fields)))
+def copy_out(session: Session, dst_path: str, **fields: Any) -> None:
+    """Copy a file or a folder out of a container. With a slash at its end: what is in the folder."""
+    session.call(pb.CopyOutRequest(dst_path=_here(dst_path), **_given(fields)))
 
 
 number = click.IntRange(0, 2**64 - 1)
 
 
-@request("limit-memory")
+@request("limit-memory", "limit-memory app 67108864", "limit-memory app")
 @handle
 @click.argument("limit_in_bytes", type=number, required=False)
 def limit_memory(session: Session, **fields: Any) -> None:
@@ -382,7 +403,7 @@ def limit_memory(session: Session, **fields: Any) -> None:
     click.echo(session.call(pb.LimitMemoryRequest(**_given(fields))).limit_in_bytes)
 
 
-@request("limit-cpu")
+@request("limit-cpu", "limit-cpu app 512")
 @handle
 @click.argument("limit_in_shares", type=number, required=False)
 def limit_cpu(session: Session, **fields: Any) -> None:
@@ -390,7 +411,7 @@ def limit_cpu(session: Session, **fields: Any) -> None:
     click.echo(session.call(pb.LimitCpuRequest(**_given(fields))).limit_in_shares)
 
 
-@request("limit-bandwidth")
+@request("limit-bandwidth", "limit-bandwidth app 1048576 65536")
 @handle
 @click.argument("rate", type=number)
 @click.argument("burst", type=number)
@@ -400,7 +421,7 @@ def limit_bandwidth(session: Session, **fields: Any) -> None:
     click.echo(f"{reply.rate} {reply.burst}")
 
 
-@request("limit-disk")
+@request("limit-disk", "limit-disk app --byte 1073741824")
 @handle
 @click.option("--byte", type=number, help="Bytes; 0 for no limit.")
 @click.option("--inode", type=number, help="Files; 0 for no limit.")
@@ -412,7 +433,7 @@ def limit_disk(session: Session, **fields: Any) -> None:
 # -- shell ----------------------------------------------------------------------------------------------------------
 
 
-@main.command()
+@main.command(epilog=examples("shell", "shell app"))
 @click.argument("handle", required=False)
 @click.pass_obj
 def shell(session: Session, handle: str | None) -> None:

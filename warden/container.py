@@ -21,7 +21,7 @@ from warden.snapshot import JobRecord, Resources, Snapshot
 from warden.state import State
 
 OUT_OF_MEMORY = "out of memory"
-_JOBS_S = 10.0  # how long killed jobs may take to be told of
+_AGAIN_S, _TIMES = 0.2, 50  # how long the jobs of a container without processes may take to be told of
 _TRIES, _TRY_S = 5, 0.1  # of removing a container
 
 
@@ -36,6 +36,7 @@ class Host:
     output_limit: int
     disk_limits: bool
     log_sink: Callable[[str], Callable[[str, bytes], None]]  # of a log_tag
+    starter: jobs.Starter
     last_job_id: int = 0
 
     def next_job_id(self) -> int:
@@ -167,17 +168,23 @@ class Container:
 
     async def _stop(self, kill: bool) -> None:
         async with self.changing("stop"):
-            await self._engine.stop(self.spec, kill)
-            await self._jobs_end()
+            await self._processes_end(kill)
 
-    async def _jobs_end(self) -> None:
-        waits = [asyncio.ensure_future(job.wait()) for job in self.jobs.values() if not job.ended]
-        if waits:
-            _, late = await asyncio.wait(waits, timeout=_JOBS_S)
+    def _running(self) -> list[Job]:
+        return [job for job in self.jobs.values() if not job.ended]
+
+    async def _processes_end(self, kill: bool) -> None:
+        """Returns when no process is left and all jobs have ended."""
+        for _ in range(_TIMES):
+            await self._engine.stop(self.spec, kill)
+            waits = [asyncio.ensure_future(job.wait()) for job in self._running()]
+            if not waits:
+                return
+            # A job that has only just begun may not have been a process of the container yet: then once more.
+            _, late = await asyncio.wait(waits, timeout=_AGAIN_S)
             for wait in late:
                 wait.cancel()
-            if late:
-                self._log.warn("jobs of a stopped container do not end", jobs=len(late))
+        self._log.warn("jobs of a stopped container do not end", jobs=[job.job_id for job in self._running()])
 
     async def destroy(self) -> None:
         """Stops it, and everything of it goes. EngineError if something stays; it can be tried again then."""
@@ -197,8 +204,7 @@ class Container:
             self.state = State.DESTROYED
             snapshot.delete(self.spec.path)
             with contextlib.suppress(EngineError):
-                await self._engine.stop(self.spec, True)
-            await self._jobs_end()
+                await self._processes_end(True)
             for job in self.jobs.values():
                 job.abandon()
             await self._remove()
@@ -265,7 +271,7 @@ class Container:
             try:
                 job.prepare()
                 argv = self._engine.job_argv(self.spec, user, rlimits, job.folder / "pid")
-                await jobs.spawn(job, argv, script, self._engine.leaves_orphans)
+                await self.host.starter.spawn(job, argv, script)
             except BaseException:
                 self.jobs.pop(job.job_id, None)
                 job.remove()

@@ -22,6 +22,7 @@ OVER_LIMIT = "command exceeded maximum output"
 _NAMES = {supervisor.STDOUT: "stdout", supervisor.STDERR: "stderr"}
 _CURSORS = "cursors"
 _START_S = 30.0  # a supervisor that says nothing for so long has failed
+_AHEAD_S = 0.02
 _PROGRAM = [sys.executable, "-I", "-S", supervisor.__file__]
 
 
@@ -213,28 +214,61 @@ class Job:
             self._end(self._written_status())
 
 
-async def spawn(job: Job, argv: list[str], script: bytes, orphan: bool = False) -> None:
-    """Starts a supervisor that runs argv with the script as stdin. WardenError if it does not come up.
+class Starter:
+    """Starts supervisors, one ahead of each job: starting Python is much of what a short job takes.
 
-    orphan: the job is not argv's process, but the one whose pid argv leaves in the file `pid`."""
-    kind = supervisor.ORPHAN if orphan else supervisor.CHILD
-    descriptor = os.memfd_create("script", os.MFD_CLOEXEC)
-    try:
-        with os.fdopen(descriptor, "wb", closefd=False) as stream:
-            stream.write(script)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        process = await asyncio.create_subprocess_exec(
-            *_PROGRAM, kind, str(job.folder / "pid"), *argv, cwd=job.folder, start_new_session=True,
-            stdin=descriptor, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    orphans: a job is not its program's process, but the one whose pid the program leaves in the file `pid`."""
+
+    def __init__(self, orphans: bool) -> None:
+        self._kind = supervisor.ORPHAN if orphans else supervisor.CHILD
+        self._ahead: asyncio.Task[asyncio.subprocess.Process] | None = None
+
+    def prepare(self) -> None:
+        """Has a supervisor wait for the next job."""
+        if self._ahead is None:
+            self._ahead = asyncio.create_task(self._begin(), name="next supervisor")
+
+    async def close(self) -> None:
+        """The one that waits goes."""
+        if (process := await self._waiting()) is not None:
+            await process.communicate(b"")
+
+    async def _waiting(self) -> asyncio.subprocess.Process | None:
+        """Takes the one that waits. None where there is none, or it could not start."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is None:
+            return None
+        try:
+            return await ahead
+        except OSError:
+            return None
+
+    async def _begin(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *_PROGRAM, self._kind, start_new_session=True,
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-    finally:
-        os.close(descriptor)
-    try:
-        said, reason = await asyncio.wait_for(process.communicate(), _START_S)
-        if not said.startswith(b"ready "):
-            raise OSError(reason.decode(errors="replace").strip() or f"status {process.returncode}")
-        job.supervisor_pid = int(said.split()[1])
-        await job.connect()
-    except (TimeoutError, OSError) as error:
-        job.log.error("supervisor did not start", job_id=job.job_id, reason=str(error))
-        raise WardenError("iomux-spawn failed") from error
+
+    async def _tell(self, order: bytes) -> tuple[bytes, bytes]:
+        """Gives a supervisor its order; what it wrote to stdout and stderr."""
+        if (process := await self._waiting()) is not None:
+            answer = await process.communicate(order)
+            if process.returncode == 0:
+                return answer
+            # It was killed while it waited, and has begun nothing.
+        process = await self._begin()
+        return await process.communicate(order)
+
+    async def spawn(self, job: Job, argv: list[str], script: bytes) -> None:
+        """Starts argv with the script as stdin, under a supervisor. WardenError if that does not come up."""
+        try:
+            order = supervisor.order(os.path.abspath(job.folder), str(job.folder / "pid"), argv, script)
+            said, reason = await asyncio.wait_for(self._tell(order), _START_S)
+            if not said.startswith(b"ready "):
+                raise OSError(reason.decode(errors="replace").strip() or "it said nothing")
+            job.supervisor_pid = int(said.split()[1])
+            await job.connect()
+            asyncio.get_running_loop().call_later(_AHEAD_S, self.prepare)  # out of this job's way
+        except (TimeoutError, OSError) as error:
+            job.log.error("supervisor did not start", job_id=job.job_id, reason=str(error))
+            raise WardenError("iomux-spawn failed") from error

@@ -1,19 +1,20 @@
 """Watches over one job: a small process of its own that outlives the server.
 
-    python -I -S supervisor.py child|orphan PID_FILE PROGRAM [ARGUMENT...]
+    python -I -S supervisor.py child|orphan
 
-is started in the job's folder with the script as stdin, by `warden.jobs`; stdlib only and few imports, for there is
-one per job. It leaves its parent, starts PROGRAM in a session of its own, says "ready PID" on its stdout, keeps the
-last RING bytes of each output, and serves one client at a time (a new one takes the place of the old) on the unix
-socket `job.sock`:
+is started by `warden.jobs`, ahead of the job; stdlib only and few imports, for there is one per job. It waits for an
+`order` on its stdin, and goes if that ends without one. Then it leaves its parent, starts PROGRAM in a session of its
+own, in FOLDER and with the script as stdin, says "ready PID" on its stdout, keeps the last RING bytes of each output,
+and serves one client at a time (a new one takes the place of the old) on the unix socket `job.sock` in FOLDER:
 
     client: 2 x u64 BE, the offsets in stdout and stderr from which on it wants them; then single bytes:
             K kill the job; A the end has been noted, be gone; Q kill the job and be gone
     answer: frames of u8 kind, u64 BE offset of the first byte, u32 BE length, data: kind 1 stdout, 2 stderr;
             at the end kind 3, with the exit status (0 to 255) as offset and no data
 
-While a client listens nothing is lost: what it does not read, the job waits with. While none does, the oldest bytes
-go. What the job leaves in the background keeps no output open: all that was written when it ended is the whole of it.
+While a client listens nothing is lost: what it does not read, the job waits with; so it does for the first one. After
+that, while none listens, the oldest bytes go. What the job leaves in the background keeps no output open: all that was
+written when it ended is the whole of it.
 The status is also in the file `status`. A folder that is removed ends job and supervisor.
 
 The job is PROGRAM itself ("child"), or the process whose pid PROGRAM leaves in PID_FILE when it ends well ("orphan").
@@ -34,12 +35,19 @@ RING = 64 << 10  # bytes kept of each output
 SOCKET, STATUS = "job.sock", "status"
 HELLO = struct.Struct(">QQ")
 FRAME = struct.Struct(">BQI")
+_HEAD = struct.Struct(">I")
 STDOUT, STDERR, EXIT = 1, 2, 3
 CHUNK = 32 << 10
 _LOOK_S = 5.0  # between looks whether the folder is still there
 CHILD, ORPHAN = "child", "orphan"
 PR_SET_CHILD_SUBREAPER = 36
 KILLED = 255  # exit status of a job that a signal ended
+
+
+def order(folder: str, pid_file: str, program: list[str], script: bytes) -> bytes:
+    """What a supervisor is told of its job; nothing follows."""
+    words = "\0".join((folder, pid_file, *program)).encode(errors="surrogateescape")
+    return _HEAD.pack(len(words)) + words + script
 
 
 class Output:
@@ -78,12 +86,10 @@ class Output:
 
 
 class Supervisor:
-    def __init__(self, orphan: bool, pid_file: str, arguments: list[str]) -> None:
+    def __init__(self, orphan: bool, script: int, pid_file: str, arguments: list[str]) -> None:
         self.folder = os.getcwd()
         self.orphan = orphan
         self.pid_file = pid_file
-        if orphan:
-            become_subreaper()
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(SOCKET)
         self.listener.listen(8)
@@ -93,13 +99,13 @@ class Supervisor:
         self.outputs = (Output(STDOUT, out_read), Output(STDERR, err_read))
         for output in self.outputs:
             os.set_blocking(output.pipe, False)
+        ends = ((script, 0), (out_write, 1), (err_write, 2))
         self.child = os.posix_spawnp(
-            arguments[0], arguments, os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, out_write, 1), (os.POSIX_SPAWN_DUP2, err_write, 2)],
+            arguments[0], arguments, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, *pair) for pair in ends],
             setsid=True, setsigmask=[], setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGHUP],
         )  # fmt: skip
-        os.close(out_write)
-        os.close(err_write)
+        for end, _ in ends:
+            os.close(end)
         self.child_descriptor = os.pidfd_open(self.child)
         self.left: dict[Output, int] | None = None  # after the child's end: bytes still to come of each output
         self.raw = 0  # exit status of the child
@@ -107,6 +113,7 @@ class Supervisor:
         self.client: socket.socket | None = None
         self.heard = b""  # of a hello that is not complete
         self.greeted = False
+        self.known = False  # there has been a client
         self.queue = bytearray()  # to the client
         self.told = False  # the end is in the queue
         if orphan:
@@ -175,7 +182,7 @@ class Supervisor:
     def room(self, output: Output) -> int:
         """How many bytes may be read from an output now."""
         room = RING
-        if self.greeted:
+        if self.greeted or not self.known:
             room -= output.end - max(output.sent, output.start)
         if self.left is not None:
             room = min(room, self.left.get(output, 0))
@@ -224,7 +231,7 @@ class Supervisor:
             data = self.heard[HELLO.size :]
             for output, offset in zip(self.outputs, wanted, strict=True):
                 output.sent = min(max(offset, output.start), output.end)
-            self.greeted = True
+            self.greeted = self.known = True
         for command in data:
             if command in b"KQ":
                 self.kill()
@@ -297,27 +304,44 @@ class Supervisor:
         return True
 
 
-def become_subreaper() -> None:
-    """Has orphans among the descendants fall to this process, which can wait for them then."""
-    import ctypes  # most jobs of the other kind do without
+def read_order() -> tuple[list[str], int]:
+    """The words of the order on stdin, and a descriptor of the script; no words where none came."""
+    told = b""
+    while data := os.read(0, 1 << 20):
+        told += data
+    if len(told) < _HEAD.size:
+        return [], -1
+    begin = _HEAD.size + int(_HEAD.unpack_from(told)[0])
+    script = os.memfd_create("script", os.MFD_CLOEXEC)
+    with open(script, "wb", closefd=False) as stream:
+        stream.write(told[begin:])
+    os.lseek(script, 0, os.SEEK_SET)
+    return [os.fsdecode(word) for word in told[_HEAD.size : begin].split(b"\0")], script
 
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
-
-def main() -> int:
+def main(kind: str) -> int:
     for ignored in (signal.SIGPIPE, signal.SIGHUP, signal.SIGINT):
         signal.signal(ignored, signal.SIG_IGN)
     os.umask(0o022)  # the job's
-    if os.fork():
+    if kind == ORPHAN:
+        import ctypes  # the other kind does without
+
+        prctl = ctypes.CDLL(None).prctl
+    words, script = read_order()
+    if not words or os.fork():
         os._exit(0)  # the server is not to wait for a supervisor, and its end is not to be a supervisor's
+    if kind == ORPHAN:
+        prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans among the descendants fall to this process
+    folder, pid_file, *program = words
     try:
-        supervisor = Supervisor(sys.argv[1] == ORPHAN, sys.argv[2], sys.argv[3:])
+        os.chdir(folder)
+        supervisor = Supervisor(kind == ORPHAN, script, pid_file, program)
     except OSError as error:
         print(error, file=sys.stderr)
         return 1
     os.write(1, b"ready %d\n" % os.getpid())
     nothing = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):  # the script, and the ends of the server
+    for descriptor in (0, 1, 2):  # the ends of the server
         os.dup2(nothing, descriptor)
     os.close(nothing)
     while supervisor.turn():
@@ -327,4 +351,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1]))

@@ -5,7 +5,6 @@ A socket belongs to the namespace of the thread that made it, so `inside` runs a
 
 import ctypes
 import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -18,11 +17,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def missing() -> str:
     """Why there can be none here; "" if there can."""
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        return "needs a kernel with network namespaces for this user, and ip(8)"
+    if os.geteuid() != 0:
+        return "needs root"
     probe = subprocess.run(["ip", "netns", "add", f"gr-probe-{os.getpid()}"], capture_output=True)
     subprocess.run(["ip", "netns", "delete", f"gr-probe-{os.getpid()}"], capture_output=True)
-    return "" if probe.returncode == 0 else "needs a kernel with network namespaces for this user"
+    return "" if probe.returncode == 0 else "needs a kernel with network namespaces"
 
 
 def inside(namespace: str, action: Callable[[], Any]) -> Any:

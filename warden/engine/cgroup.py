@@ -56,6 +56,9 @@ class Groups(Protocol):
     def remove(self, container_id: str) -> None:
         """Removes the groups of a container, when no process is in them, or OSError."""
 
+    def make_parent(self) -> None:
+        """Makes the parent where it is not there; runc makes the groups in it."""
+
     def remove_parent(self) -> None:
         """Removes the parent if no container is left; else leaves it."""
 
@@ -196,6 +199,10 @@ class V1:
         for mount in self._hierarchies:
             _remove_tree(mount / self.parent / container_id)
 
+    def make_parent(self) -> None:
+        for mount in self._hierarchies:
+            (mount / self.parent).mkdir(exist_ok=True)
+
     def remove_parent(self) -> None:
         for mount in self._hierarchies:
             with contextlib.suppress(OSError):
@@ -282,6 +289,9 @@ class V2:
 
     def remove(self, container_id: str) -> None:
         _remove_tree(self._folder(container_id))
+
+    def make_parent(self) -> None:
+        (self._root / self.parent).mkdir(exist_ok=True)
 
     def remove_parent(self) -> None:
         with contextlib.suppress(OSError):

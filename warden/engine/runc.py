@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from gorouter_py.component import Logger
 from warden.engine import bundle, cgroup, copy, disk, kernel, rootfs
@@ -32,6 +33,7 @@ from warden.engine.network import Network
 from warden.engine.shaping import Shaper
 
 INIT = "catatonit"
+Figures = TypeVar("Figures")
 _ID_LENGTH = 11
 _GRACE_S = 10.0  # between the first TERM and KILL
 _TERM_S = 1.0
@@ -87,6 +89,7 @@ class RuncEngine:
             await asyncio.to_thread(self._make_base)
             await self._firewall.setup()
             await asyncio.to_thread(self._forwarding.acquire)
+            await asyncio.to_thread(self._groups.make_parent)
         except OSError as error:
             raise EngineError(_reason(error)) from error
         if self._layers.remark:
@@ -350,20 +353,24 @@ class RuncEngine:
             raise EngineError(_reason(error)) from error
 
     async def info(self, spec: Spec) -> Info:
+        container_id = spec.container_id
+
+        def get(what: str, function: Callable[[str], Figures]) -> Figures:
+            try:
+                return function(container_id)
+            except OSError as error:
+                raise EngineError(f"Failed getting {what}: {_reason(error)}") from error
+
         def read() -> Info:
-            container_id = spec.container_id
             return Info(
-                self._cgroups.memory_stat(container_id),
-                self._cgroups.cpu_stat(container_id),
-                self._layers.usage(container_id) if self._layers.limited else None,
-                self._shaper.stat(container_id),
+                get("memory usage", self._cgroups.memory_stat),
+                get("cpu stats", self._cgroups.cpu_stat),
+                get("disk usage", self._layers.usage) if self._layers.limited else None,
+                get("bandwidth", self._shaper.stat),
                 (self._layers.remark,) if self._layers.remark else (),
             )
 
-        try:
-            return await asyncio.to_thread(read)
-        except OSError as error:
-            raise EngineError(_reason(error)) from error
+        return await asyncio.to_thread(read)
 
     def on_out_of_memory(self, spec: Spec, callback: Callable[[], None]) -> None:
         container_id = spec.container_id

@@ -1,17 +1,21 @@
 """The program: each request as a command, and its complaints."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from tests.system.harness import ROOT
 from tests.system.warden.servers import WardenServer
 from warden.cli import main
+from warden.protocol import TYPES
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,7 @@ def said(server: WardenServer, *words: str) -> str:
     return result.output
 
 
-def test_a_life_by_commands(server: WardenServer, tmp_path: Path) -> None:
+def test_a_life_by_commands(server: WardenServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert said(server, "ping") == "pong\n"
     assert said(server, "echo", "hi ☃") == "hi ☃\n"
     assert said(server, "create", "--handle", "a", "--grace-time", "600", "--bind-mount", "/etc:/mnt/etc:ro") == "a\n"
@@ -59,6 +63,10 @@ def test_a_life_by_commands(server: WardenServer, tmp_path: Path) -> None:
     said(server, "copy-in", "a", str(tmp_path / "file"), "copy")
     said(server, "copy-out", "a", "copy", str(tmp_path / "back"))
     assert (tmp_path / "back").read_text() == "x"
+    monkeypatch.chdir(tmp_path)  # not the server's
+    said(server, "copy-in", "a", "./file", "again")
+    said(server, "copy-out", "a", "again", "there")
+    assert (tmp_path / "there").read_text() == "x"
     said(server, "stop", "a", "--kill", "--background")
     said(server, "destroy", "a")
     assert said(server, "list") == ""
@@ -80,6 +88,31 @@ def test_complaints(server: WardenServer, words: list[str], complaint: str) -> N
     result = warden(server, *words)
     assert result.exit_code in (1, 2)
     assert complaint in result.stderr
+
+
+def commands(group: click.Group, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, *path, name)
+        else:
+            yield (*path, name), command
+
+
+@pytest.mark.parametrize(("path", "command"), [pytest.param(*each, id=" ".join(each[0])) for each in commands(main)])
+def test_help_has_examples_that_are_right(path: tuple[str, ...], command: click.Command) -> None:
+    shown = CliRunner().invoke(main, [*path, "--help"]).output
+    lines = [line.strip() for line in shown.partition("Example")[2].splitlines()[1:]]
+    assert lines
+    for line in lines:
+        program, *words = shlex.split(line.partition(" <")[0])
+        assert (program, *words[: len(path)]) == ("warden", *path)
+        command.make_context(path[-1], words[len(path) :])  # what it does not take is an error
+
+
+def test_every_request_is_a_command() -> None:
+    names = {re.sub(r"(?<!^)([A-Z])", r"-\1", name).lower() for name, _, _ in TYPES.values()}
+    assert len(names) == 19
+    assert names | {"serve", "doctor", "demo", "rootfs", "shell"} == set(main.commands)
 
 
 def test_shell(server: WardenServer) -> None:

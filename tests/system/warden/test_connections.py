@@ -28,14 +28,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, health: int) -> Iterator[Wa
 
 
 @pytest.fixture
-def client(server: WardenServer) -> Iterator[BlockingClient]:
-    with server.client() as connected:
-        yield connected
-        for handle in connected.call(pb.ListRequest()).handles:
-            connected.call(pb.DestroyRequest(handle=handle))
-
-
-@pytest.fixture
 def raw(server: WardenServer) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(60)

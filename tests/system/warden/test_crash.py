@@ -1,9 +1,11 @@
 """kill -9 of the server in the middle of create and destroy: the next server leaves nothing of it.
 
-Some steps of each action, spread over all of them; WARDEN_CRASH_POINTS=all takes each one (minutes).
+Some steps of each action, spread over all of them; WARDEN_CRASH_POINTS=all takes each one (minutes). Each server takes
+up what the one before left, and dies in turn.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,45 +15,44 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.harness import ROOT, until
-from tests.system.warden.servers import WardenServer, create, spawn, supervisors
+from tests.support.containers import free_network, need_root
+from tests.system.harness import until
+from tests.system.warden.dying import ACTIONS
+from tests.system.warden.servers import WardenServer, build_minimal, create, info, refused, spawn, supervisors
 from warden.protocol import pb
 
 POINTS = {"insecure": 2, "runc": 3}  # of each action, spread over its steps
 NAME = f"wtest{os.getpid()}"
-
-ENGINES = [
-    "insecure",
-    pytest.param(
-        "runc",
-        marks=pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("runc"), reason="needs root and runc"),
-    ),
-]
+# What the next server finds, in the order of the steps at which the one before was killed: a letter each, of "active",
+# "stopped" and "gone". A container is whole until its first change and gone from then on, but between stop and removal.
+FOUND = {"create": r"g+a*", "destroy": r"a*g*s*g*"}
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=list(POINTS))
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[WardenServer]:
     settings = {
         "server": {"name": NAME, "container_rootfs_path": str(tmp_path / "rootfs")},
         "port": {"pool_start_port": 61000, "pool_size": 1000},
-        "network": {"pool_network": "10.253.7.0/28"},
+        "network": {"pool_network": str(free_network())},
     }
     if request.param == "runc":
-        subprocess.run(
-            [sys.executable, "-m", "warden", "rootfs", "build", "--minimal", str(tmp_path / "rootfs")],
-            check=True, cwd=ROOT, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+        need_root()
+        build_minimal(tmp_path / "rootfs")
     running = WardenServer(tmp_path, settings, request.param)
+    whole = running.program
     yield running
-    running.abandon()
+    running.program = whole
+    running.leave_nothing()  # also of a test that failed half way
 
 
 def footprint(server: WardenServer, ids: set[str]) -> set[str]:
-    """What there is on the machine of a server and of containers: mounts, loop devices, links, rules, cgroups."""
+    """What there is of a server and of containers: mounts, loop devices, layers, links, rules, cgroups."""
     depot = str(server.depot)
     found = {
         f"mount {line.split()[4]}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if depot in line
     }
+    found |= {f"layer or note {path}" for path in (server.depot / ".engine").glob("*/*") if path.name in ids}
+    found |= {f"image {path}" for path in (server.depot / ".engine").glob("*.img*")}
     found |= {f"link {name}" for name in os.listdir("/sys/class/net") if any(each in name for each in ids)}
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
         try:
@@ -76,46 +77,67 @@ def ids(server: WardenServer) -> set[str]:
     return {path.name for path in server.depot.iterdir() if len(path.name) == 11}
 
 
-def act(server: WardenServer, action: str, step: int) -> int:
-    """Starts a server that dies at a step and does the action; the number of steps if it was not reached, else 0."""
-    out = server.folder / "steps"
-    out.unlink(missing_ok=True)
-    program = [sys.executable, "-m", "tests.system.warden.dying", str(server.config)]
-    server.program = [*program, action, str(step), str(out)]
-    server.start()
-    assert ids(server) == set()
+def act(server: WardenServer, handle: str) -> int:
+    """A whole life: create, a job, destroy. The job's id."""
     with server.client() as client:
-        try:
-            handle = create(client, grace_time=3600)
-            spawn(client, handle, "while :; do sleep 0.1; done")
-            client.call(pb.DestroyRequest(handle=handle))
-        except ConnectionError:
-            assert server.process is not None
-            assert server.process.wait(60) == -signal.SIGKILL
-            return 0
-    return int(out.read_text())
+        create(client, handle=handle, grace_time=3600)
+        job = spawn(client, handle, "exec sleep 1000")  # one process: its end takes the same steps each time
+        client.call(pb.DestroyRequest(handle=handle))
+    return job
 
 
-@pytest.mark.parametrize("action", ["create", "destroy"])
-def test_nothing_is_left(server: WardenServer, action: str) -> None:
-    steps = act(server, action, 0)
+def die(server: WardenServer, action: str, step: int) -> bool:
+    """Has the server do it, and be killed at a step; False if the action has ended before."""
+    try:
+        act(server, f"{action}-{step}")
+    except ConnectionError:
+        assert server.process is not None
+        assert server.process.wait(60) == -signal.SIGKILL
+        return True
+    return False
+
+
+def take_up(server: WardenServer) -> str:
+    """What the next server finds of the container; that is destroyed."""
+    with server.client() as client:
+        handles = list(client.call(pb.ListRequest()).handles)
+        if not handles:
+            return "gone"
+        (handle,) = handles
+        seen = info(client, handle)
+        if seen.state == "stopped":  # its job has ended, no other can begin
+            for job in seen.job_ids:
+                assert client.call(pb.LinkRequest(handle=handle, job_id=job)).exit_status == 255
+            with refused("Container state must be one of 'active', current state is 'stopped'"):
+                spawn(client, handle, "true")
+        client.call(pb.DestroyRequest(handle=handle))
+        return str(seen.state)
+
+
+def test_nothing_is_left(server: WardenServer) -> None:
+    counts = server.folder / "steps"
+    server.program = [sys.executable, "-m", "tests.system.warden.dying", str(server.config), str(counts)]
+    server.start()
+    act(server, "whole")
+    steps = {action: int(number) for action, number in map(str.split, counts.read_text().splitlines())}
+    assert set(steps) == set(ACTIONS)
     idle = footprint(server, set())
-    server.end(signal.SIGTERM)
     seen: set[str] = set()
-    points = steps if os.environ.get("WARDEN_CRASH_POINTS") == "all" else POINTS[server.engine]
-    for step in (1 + point * steps // points for point in range(points)):
-        assert act(server, action, step) == 0, "the step was not reached"
-        made = ids(server)
-        seen |= made
-        server.program = [sys.executable, "-m", "warden", "serve", "-c", str(server.config)]
-        server.start()
-        with server.client() as client:  # killed before its first change, a container is whole, and there again
-            for handle in client.call(pb.ListRequest()).handles:
-                assert client.call(pb.InfoRequest(handle=handle)).state == "active"
-                client.call(pb.DestroyRequest(handle=handle))
-        assert ids(server) == set()
-        assert footprint(server, seen) <= idle, f"step {step} of {steps}"
-        until(lambda: supervisors(server.depot) == [], "a supervisor is left")
-        server.end(signal.SIGTERM)
+    for action in ACTIONS:
+        points = steps[action] if os.environ.get("WARDEN_CRASH_POINTS") == "all" else POINTS[server.engine]
+        found = []
+        for step in (1 + point * steps[action] // points for point in range(points)):
+            if not die(server, action, step):
+                # Some wait for others, in more steps or fewer.
+                assert step > steps[action] * 3 // 4, f"step {step} of {steps} of {action} was not reached"
+                break
+            seen |= ids(server)
+            server.start()
+            found.append(take_up(server))
+            assert ids(server) == set()
+            assert footprint(server, seen) <= idle, f"killed at step {step} of {steps[action]} of {action}"
+            until(lambda: supervisors(server.depot) == [], "a supervisor is left")
+        assert re.fullmatch(FOUND[action], "".join(state[0] for state in found)), f"{action}: {found}"
     assert seen, "no server was killed while a container was there"
+    server.end(signal.SIGTERM)
     assert footprint(server, seen) == set(), server.log.read_text()[-3000:]

@@ -15,12 +15,6 @@ from warden.engine.api import BindMount, EngineError, Flow, Spec
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with running(tmp_path_factory.mktemp("warden")) as host:
-        yield host
-
-
-@pytest.fixture(scope="module")
 def box(host: Host) -> Iterator[Box]:
     """For tests that change nothing in it that others see."""
     with host.box() as box:
@@ -229,6 +223,17 @@ def test_a_missing_source_is_an_error(box: Box, tmp_path: Path) -> None:
 # -- stop, destroy, restart ---------------------------------------------------------------------------------------
 
 
+def test_figures_of_one_that_is_gone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    with host.box() as box:
+        for name, what in (("memory_stat", "memory usage"), ("cpu_stat", "cpu stats")):
+            with monkeypatch.context() as patch:
+                patch.setattr(host.engine._cgroups, name, lambda _: Path("/no/such/file").read_text())
+                with pytest.raises(EngineError, match=f"^Failed getting {what}: /no/such/file: No such file"):
+                    box.do("info")
+    with pytest.raises(EngineError, match=r"^Failed getting memory usage: .*memory.stat: No such file or directory$"):
+        box.do("info")
+
+
 def test_stop_ends_all_but_the_init(host: Host) -> None:
     with host.box() as box:
         job = box.start("trap 'echo told; exit 3' TERM; echo ready; (sleep 1000 &); while :; do sleep 0.05; done")
@@ -348,11 +353,16 @@ def test_a_depot_behind_a_link(tmp_path: Path) -> None:
     """The mount table knows the real name; a second setup mounts nothing twice."""
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
+
+    def mounted() -> list[Path]:
+        return [mount.target for mount in kernel.mounts() if mount.target.is_relative_to(tmp_path / "real")]
+
     with running(tmp_path / "link") as host, host.box() as box:
-        before = [mount.target for mount in kernel.mounts()]
+        before = mounted()
+        assert before
         host.engine = host.new_engine()
         host.do(host.engine.setup())
-        assert [mount.target for mount in kernel.mounts()] == before
+        assert mounted() == before
         assert box.id in host.do(host.engine.leftovers())
         assert box.says("echo here") == "here"
 

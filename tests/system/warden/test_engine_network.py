@@ -32,12 +32,6 @@ send($s, $head, 0) or die $!; recv($s, my $data, 100, 0) // die $!; print "pong"
 
 
 @pytest.fixture(scope="module")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    with running(tmp_path_factory.mktemp("warden")) as host:
-        yield host
-
-
-@pytest.fixture(scope="module")
 def outside() -> Iterator[Outside]:
     """Another machine with a TCP and a UDP server on ports 7001 to 7003 that say who asks."""
     need_root()
@@ -72,12 +66,6 @@ while True:
         servers.kill()
         servers.communicate()
         machine.close()
-
-
-@pytest.fixture
-def box(host: Host) -> Iterator[Box]:
-    with host.box() as box:
-        yield box
 
 
 @pytest.fixture

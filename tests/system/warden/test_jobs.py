@@ -1,9 +1,12 @@
 """Scripts in a container: output, status, limits, and how they are asked for."""
 
 import contextlib
+import os
+import signal
 import socket
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -53,6 +56,23 @@ def handle(client: BlockingClient) -> Iterator[str]:
 def gate(server: WardenServer, handle: str) -> Gate:
     """The pipe "go" in a container's home."""
     return Gate(server.depot / handle / "root" / "go")
+
+
+def ahead(server: WardenServer) -> list[int]:
+    """Supervisors that the server has in waiting: its children, which a supervisor with a job is not."""
+    assert server.process is not None
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if b"supervisor.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_a_supervisor_waits_for_the_next_job(server: WardenServer, client: BlockingClient, handle: str) -> None:
+    until(lambda: ahead(server), "none is started")
+    (before,) = ahead(server)
+    assert run(client, handle, "cat /proc/$PPID/cmdline | tr '\\0' ' '").stdout.endswith(b"supervisor.py child ")
+    until(lambda: ahead(server) not in ([], [before]), "the next is not started")
+    os.kill(ahead(server)[0], signal.SIGKILL)
+    until(lambda: not ahead(server), "it is not dead")
+    assert run(client, handle, "echo without").stdout == b"without\n"
 
 
 def test_run(client: BlockingClient, handle: str) -> None:

@@ -1,5 +1,6 @@
 """Create to destroy: states, texts of errors, grace time, limits as they are kept."""
 
+import json
 import os
 import re
 import stat
@@ -25,16 +26,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WardenServer]:
         yield running
 
 
-@pytest.fixture
-def client(server: WardenServer) -> Iterator[BlockingClient]:
-    with server.client() as connected:
-        yield connected
-        for handle in connected.call(pb.ListRequest()).handles:
-            connected.call(pb.DestroyRequest(handle=handle))
-
-
 def test_mode_of_the_socket(server: WardenServer) -> None:
     assert stat.S_IMODE(os.stat(server.socket).st_mode) == 0o700
+
+
+def test_the_engine_says_loudly_what_it_does_not_isolate(server: WardenServer) -> None:
+    lines = [json.loads(line) for line in server.log.read_text().splitlines() if "INSECURE" in line]
+    assert [line["log_level"] for line in lines] == [2], "a warning, once a start"
+    assert lines[0]["message"].startswith("THE INSECURE ENGINE ISOLATES NOTHING: ")
+    for word in ("files", "processes", "user", "network", "memory", "CPU", "disk", "bandwidth"):
+        assert word in lines[0]["message"], word
 
 
 def test_a_whole_life(server: WardenServer, client: BlockingClient) -> None:
@@ -103,6 +104,24 @@ def test_destroyed_by_two_at_once(server: WardenServer, client: BlockingClient) 
             except WardenError as error:
                 answers.append(str(error))
     assert sorted(answers) == ["DestroyResponse", "unknown handle"]
+
+
+def test_destroyed_while_a_job_begins(tmp_path: Path) -> None:
+    """Its first program has not yet what marks it as the container's: the end waits for it and takes it along."""
+    slow = tmp_path / "bin" / "prlimit"
+    slow.parent.mkdir()
+    slow.write_text('#!/bin/sh\ntouch begun\nsleep 1\nexec /usr/bin/prlimit "$@"\n')
+    slow.chmod(0o755)
+    settings = {"port": {"pool_start_port": 61000, "pool_size": 1000}}
+    server = WardenServer(tmp_path, settings)
+    server.program = ["env", f"PATH={slow.parent}:{os.environ['PATH']}", *server.program]
+    with server, server.client() as client:
+        handle = create(client)
+        spawn(client, handle, "exec sleep 1000")
+        until((server.depot / handle / "root" / "begun").exists, "the job does not begin")
+        client.call(pb.DestroyRequest(handle=handle))
+        assert not server.lines("jobs of a stopped container do not end")
+        assert supervisors(server.depot) == []
 
 
 def test_what_a_stopped_container_refuses(client: BlockingClient, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -11,18 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.containers import free_network, need_root
 from tests.system.harness import ROOT, until
-from tests.system.warden.servers import WardenServer, create, info, refused, run, spawn
+from tests.system.warden.servers import WardenServer, build_minimal, create, info, refused, run, spawn
 from warden.protocol import pb
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("runc"), reason="needs root and runc")
 NAME = f"wway{os.getpid()}"
 
 
 @pytest.fixture(scope="module")
 def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    need_root()
     path = tmp_path_factory.mktemp("warden") / "rootfs"
-    subprocess.run([sys.executable, "-m", "warden", "rootfs", "build", "--minimal", str(path)], check=True, cwd=ROOT)
+    build_minimal(path)
     return path
 
 
@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, rootfs: Path) -> Iterator[W
     settings = {
         "server": {"name": NAME, "container_rootfs_path": str(rootfs)},
         "port": {"pool_start_port": 61000, "pool_size": 1000},
-        "network": {"pool_network": "10.253.8.0/26"},
+        "network": {"pool_network": str(free_network())},
     }
     with WardenServer(tmp_path_factory.mktemp("warden"), settings, "runc") as running:
         yield running
@@ -41,7 +41,7 @@ def test_demo(rootfs: Path, tmp_path: Path) -> None:
     config = tmp_path / "demo.yml"
     config.write_text(
         json.dumps(
-            {"server": {"container_rootfs_path": str(rootfs)}, "network": {"pool_network": "10.253.8.64/28"},
+            {"server": {"container_rootfs_path": str(rootfs)}, "network": {"pool_network": str(free_network())},
              "port": {"pool_start_port": 61000, "pool_size": 1000}}
         )
     )  # fmt: skip
@@ -77,6 +77,18 @@ def test_output_over_the_limit(server: WardenServer) -> None:
         assert list(reply.info.events) == ["command exceeded maximum output"]
         # Nothing of it runs on: its own list of processes is the init and the job that asks.
         assert run(client, handle, "set -- /proc/[0-9]*; echo $#").stdout == b"2\n"
+        client.call(pb.DestroyRequest(handle=handle))
+
+
+def test_limits_that_cannot_be_set(server: WardenServer) -> None:
+    with server.client() as client:
+        handle = create(client)
+        job = spawn(client, handle, 'exec perl -e \'$x = "x" x (50 << 20); $| = 1; print "ready"; sleep 1000\'')
+        with server.client() as other:
+            assert next(iter(other.stream(handle, job))).data == b"ready"
+        with refused("Failed setting memory limit: EBUSY Device or resource busy"):
+            client.call(pb.LimitMemoryRequest(handle=handle, limit_in_bytes=4 << 20))
+        assert info(client, handle).state == "active"
         client.call(pb.DestroyRequest(handle=handle))
 
 

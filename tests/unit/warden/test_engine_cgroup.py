@@ -72,6 +72,22 @@ def test_v1_in_one_mount_and_beside_v2(tmp_path: Path) -> None:
     groups.remove("one")
     groups.remove_parent()
     assert not [path for path in tmp_path.glob("*/p")]
+    for _ in range(2):
+        groups.make_parent()
+    assert sorted(path.parent for path in tmp_path.glob("*/p")) == sorted([both, memory, unified])
+
+
+def test_v2_parent(tmp_path: Path) -> None:
+    groups = cgroup.V2("parent", tmp_path)
+    for _ in range(2):
+        groups.make_parent()
+    assert groups.ids() == set()
+    (tmp_path / "parent" / "one").mkdir()
+    groups.remove_parent()
+    assert groups.ids() == {"one"}, "it stays while a container is there"
+    groups.remove("one")
+    groups.remove_parent()
+    assert not (tmp_path / "parent").exists()
 
 
 def test_v2_memory(v2: cgroup.V2, tmp_path: Path) -> None:

@@ -89,6 +89,12 @@ WANTED = {
     "EchoResponse": ["rl message 1"],
 }  # fmt: skip
 
+NUMBERS = {
+    "Error": 1, "Create": 11, "Stop": 12, "Destroy": 13, "Info": 14, "Spawn": 21, "Link": 22, "Run": 23,
+    "Stream": 24, "NetIn": 31, "NetOut": 32, "CopyIn": 41, "CopyOut": 42, "LimitMemory": 51, "LimitDisk": 52,
+    "LimitBandwidth": 53, "LimitCpu": 54, "Ping": 91, "List": 92, "Echo": 93,
+}  # fmt: skip
+
 
 def shape(descriptor: Descriptor) -> list[str]:
     lengthy = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES, FieldDescriptor.TYPE_MESSAGE)
@@ -115,11 +121,7 @@ def test_fields_have_the_published_numbers() -> None:
 
 
 def test_types_have_the_published_numbers() -> None:
-    assert dict(pb.Message.Type.items()) == {
-        "Error": 1, "Create": 11, "Stop": 12, "Destroy": 13, "Info": 14, "Spawn": 21, "Link": 22, "Run": 23,
-        "Stream": 24, "NetIn": 31, "NetOut": 32, "CopyIn": 41, "CopyOut": 42, "LimitMemory": 51, "LimitDisk": 52,
-        "LimitBandwidth": 53, "LimitCpu": 54, "Ping": 91, "List": 92, "Echo": 93,
-    }  # fmt: skip
+    assert dict(pb.Message.Type.items()) == NUMBERS
     assert len(TYPES) == 19
     assert dict(pb.NetOutRequest.Protocol.items()) == {"TCP": 0, "UDP": 1, "ICMP": 2, "ALL": 3}
     assert dict(pb.CreateRequest.BindMount.Mode.items()) == {"RO": 0, "RW": 1}
@@ -155,6 +157,63 @@ def test_frames_byte_for_byte(message: object, frame: bytes) -> None:
     assert encode(message) == frame  # type: ignore[arg-type]
     replies = type(message).__name__.endswith("Response")
     assert list(Decoder(replies).feed(frame)) == [message]
+
+
+# -- every field of every message, put together by hand from the tables above ---------------------------------------
+
+INNER = {
+    "bind_mounts": "CreateRequest.BindMount", "rlimits": "ResourceLimits", "info": "InfoResponse",
+    "memory_stat": "InfoResponse.MemoryStat", "cpu_stat": "InfoResponse.CpuStat",
+    "disk_stat": "InfoResponse.DiskStat", "bandwidth_stat": "InfoResponse.BandwidthStat",
+}  # fmt: skip
+SMALL = {"mode": 1, "protocol": 2, "background": 1, "kill": 1, "privileged": 1, "discard_output": 1, "log": 1}
+
+
+def varint(number: int) -> bytes:
+    low, rest = number & 0x7F, number >> 7
+    return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])
+
+
+def sized(number: int, data: bytes) -> bytes:
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def filled(name: str) -> tuple[dict[str, object], bytes]:
+    """Each field of a message set to something; and its bytes."""
+    values: dict[str, object] = {}
+    data = b""
+    for entry in sorted(WANTED[name], key=lambda entry: int(entry.split()[2])):
+        kind, field, number = entry.split()[0], entry.split()[1], int(entry.split()[2])
+        value: object
+        if kind[1] == "v":
+            value = SMALL.get(field, 1 << 14 | number)  # of three bytes
+            piece = varint(number << 3) + varint(int(str(value)))
+        elif field in INNER:
+            value, inside = filled(INNER[field])
+            piece = sized(number, inside)
+        else:
+            value = f"{field} \N{SNOWMAN}".encode()
+            piece = sized(number, value)
+        values[field] = [value, value] if kind[0] == "*" else value
+        data += piece * (2 if kind[0] == "*" else 1)
+    return values, data
+
+
+WHOLE = [name for kind in NUMBERS for name in (f"{kind}Request", f"{kind}Response") if name in WANTED]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_every_field_byte_for_byte(name: str) -> None:
+    values, data = filled(name)
+    payload = b"\x08" + varint(NUMBERS[name.removesuffix("Request").removesuffix("Response")]) + sized(2, data)
+    frame = b"%d\r\n%b\r\n" % (len(payload), payload)
+    message = getattr(pb, name)(**values)
+    assert encode(message) == frame
+    assert list(Decoder(replies=name.endswith("Response")).feed(frame)) == [message]
+
+
+def test_every_message_is_among_them() -> None:
+    assert len(WHOLE) == 2 * 19 + 1
 
 
 @given(st.lists(st.binary(max_size=40), max_size=5), st.lists(st.integers(0, 300), max_size=6))

@@ -25,8 +25,9 @@ class Job:
     ) -> None:
         self.folder = folder
         done = subprocess.run(
-            [sys.executable, "-I", "-S", supervisor.__file__, kind, str(folder / "pid"), *program],
-            cwd=folder, input=script.encode(), capture_output=True, start_new_session=True, timeout=DEADLINE_S,
+            [sys.executable, "-I", "-S", supervisor.__file__, kind], capture_output=True, start_new_session=True,
+            input=supervisor.order(str(folder), str(folder / "pid"), list(program), script.encode()),
+            timeout=DEADLINE_S,
         )  # fmt: skip
         self.said, self.complaint = done.stdout, done.stderr
         self.pid = int(done.stdout.split()[1]) if done.stdout else 0
@@ -103,20 +104,23 @@ def test_a_program_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_without_a_listener_the_latest_is_kept(tmp_path: Path) -> None:
-    job = Job(tmp_path, "head -c 300000 /dev/zero; echo end")
+    gate = Gate(tmp_path / "go")
+    job = Job(tmp_path, "echo begin; read line < go; head -c 300000 /dev/zero; echo end")
+    with job.connect() as first:
+        first.hear(b"begin\n")
+    gate.open()
     until(lambda: (tmp_path / supervisor.STATUS).exists(), "the job waits for a listener")
     listener = job.finish()
     assert len(listener.out) == supervisor.RING
     assert listener.out.endswith(b"\0end\n")
-    assert listener.first[supervisor.STDOUT] == 300004 - supervisor.RING
+    assert listener.first[supervisor.STDOUT] == 300010 - supervisor.RING
 
 
 def test_with_a_listener_nothing_is_lost(tmp_path: Path) -> None:
-    gate = Gate(tmp_path / "go")
-    job = Job(tmp_path, "read line < go; for i in $(seq 50000); do echo $i; done; echo done > mark")
+    """Not before the first one comes either."""
+    job = Job(tmp_path, "for i in $(seq 50000); do echo $i; done; echo done > mark")
+    time.sleep(0.3)
     with job.connect() as listener:
-        # Without the gate the first lines might have left the ring before.
-        gate.open()
         time.sleep(0.3)  # it does not read for a while
         assert not (tmp_path / "mark").exists()
         listener.hear()
