@@ -8,13 +8,19 @@ would not travel into the .pxd files. Each mode has its own tree under build/, s
 """
 
 import os
+import platform
 import sys
+import sysconfig
 from glob import glob
 
 from setuptools import Extension, setup
 
+TUNED = []
+if platform.machine() == "x86_64" and "clang" not in (os.environ.get("CC") or sysconfig.get_config_var("CC") or ""):
+    # Small structs are cleared by plain stores: gcc's own choice, "rep stos", takes some 30 cycles to get going.
+    TUNED = ["-mmemset-strategy=unrolled_loop:512:noalign,libcall:-1:noalign"]
 MODES = {
-    "release": ["-O2"],
+    "release": ["-O2", *TUNED],
     "dev": ["-O1", "-DDP_DEBUG"],
     "asan": ["-O1", "-DDP_DEBUG", "-DDP_POISON", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"],
     "tsan": ["-O1", "-DDP_DEBUG", "-fsanitize=thread"],

@@ -324,12 +324,12 @@ cdef struct Cohort:
     u64 unit                # who asks: coordinate, identity or address, hashed; 0 of those that are M_FORCED
     u64 id                  # coordinate to hand out by Set-Cookie; 0 = none
     u32 share               # the draw others may follow until there is an answer: its place and one; 0 = none
+    u16 marks
+    u8 reason
+    u8 rule                 # WHY_RULE: its index
     u16 u
     u16 slot
     u8 version              # chosen
-    u8 reason
-    u8 rule                 # WHY_RULE: its index
-    u16 marks
 
 cdef struct Exchange:
     Worker *w
