@@ -28,7 +28,7 @@ cdef inline Tally *tally_of(Worker *w, Rollout *r) noexcept nogil:
 
 # The numbers of a version; NULL when memory is out.
 cdef inline Lane *lane_of(Exchange *x, u8 version) noexcept nogil:
-    return tally.lane(<Tally *>x.rollout.tallies[x.w.id], version)
+    return tally.lane(x.tally, version)
 
 # Requests of the rollout that all workers have begun.
 cdef inline u64 requests_of(Worker *w, Rollout *r) noexcept nogil:
@@ -51,16 +51,15 @@ cdef inline bint hold(Exchange *x, Rollout *r) noexcept nogil:
     dp.bump64(&t.held, 1)
     dp.bump64(&t.requests, 1)
     x.rollout = r
+    x.tally = t
     return True
 
 cdef inline void let_go(Exchange *x) noexcept nogil:
-    cdef Tally *t
     if x.rollout != NULL:
         end_share(x)
-        t = <Tally *>x.rollout.tallies[x.w.id]
         x.rollout = NULL
-        # the writer frees the rollout when it sees that nobody holds it
-        dp.store64_rel(&t.held, t.held - 1)
+        # the writer frees the rollout, and the tally with it, when it sees that nobody holds it
+        dp.store64_rel(&x.tally.held, x.tally.held - 1)
 
 # There is an answer, or never will be: nobody follows this request's draw any more.
 cdef inline void end_share(Exchange *x) noexcept nogil:
@@ -146,7 +145,7 @@ cdef inline void post(Exchange *x, u8 metric, int cause, u64 latency_ns) noexcep
     cdef Worker *w = x.w
     cdef Outcome *o = tally.outcome_slot(&w.outcomes)
     if o == NULL:
-        dp.bump64(&(<Tally *>x.rollout.tallies[w.id]).outcomes_dropped, 1)
+        dp.bump64(&x.tally.outcomes_dropped, 1)
         return
     o.at_ns = x.wall_ns
     o.rollout = x.rollout.id
@@ -195,7 +194,7 @@ cdef inline void book(Exchange *x, u64 now) noexcept nogil:
             dp.bump64(&l.forced, 1)
         else:
             tally.see(l, x.cohort.unit)
-            if dp.unlikely((<Tally *>x.rollout.tallies[x.w.id]).requests % tally.SAMPLE_EACH == 0):
+            if dp.unlikely(x.tally.requests % tally.SAMPLE_EACH == 0):
                 tally.sample(l, x.cohort.unit, name_of(x))
         if cause >= 0:
             dp.bump64(&l.failures[cause], 1)

@@ -16,7 +16,7 @@ from gorouter_py.fastpath.route.balance cimport Pick
 from gorouter_py.fastpath.net.timers cimport Timer, Wheel
 from gorouter_py.fastpath.net.cidr cimport Network
 from gorouter_py.fastpath.net.pool cimport Idle, IdlePool
-from gorouter_py.fastpath.net.tally cimport OutcomeRing
+from gorouter_py.fastpath.net.tally cimport OutcomeRing, Tally
 from gorouter_py.fastpath.net.tap cimport Bounds, Counters, EventRing, LogRing, Meter, Series
 from gorouter_py.fastpath.flow.stream cimport Stream, StreamEvents, StreamOps
 
@@ -363,6 +363,7 @@ cdef struct Exchange:
     u32 series
     Buf *copied             # the body so far, of a request that is mirrored
     Rollout *rollout        # of the route; counted in the worker's tally. NULL = none
+    Tally *tally            # the worker's numbers of that
     Cohort cohort
     u8 booked               # the version whose endpoint got the first attempt: what becomes of the request is its doing
     u8 turn_of              # the version whose turn pick began with
