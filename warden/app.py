@@ -112,6 +112,9 @@ async def serve(config: Config) -> None:
             await manager.leave()
             raise StartError(str(error)) from error
         stack.callback(_unlink, config.server.unix_domain_path)
+        if engine.isolated and not settings.rootfs.is_dir():
+            mend = f"warden rootfs build {settings.rootfs}, or with --minimal"
+            log.warn("no-rootfs", path=str(settings.rootfs), mend=mend)
         log.info(
             "listening", path=config.server.unix_domain_path, engine=engine.name, containers=len(manager.containers)
         )

@@ -6,6 +6,7 @@ The exit status is that of the job for run, link and stream, and 1 for what the 
 import asyncio
 import contextlib
 import os
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -45,7 +46,9 @@ class Session:
         try:
             yield
         except clients.WardenError as error:
-            raise click.ClickException(str(error)) from error
+            missing = re.fullmatch(r"rootfs (.*) not found", str(error))
+            mend = f"; make one on its machine: warden rootfs build {missing[1]}, or with --minimal" if missing else ""
+            raise click.ClickException(f"{error}{mend}") from error
         except (OSError, ProtocolError) as error:
             self.close()
             raise click.ClickException(f"{self.path}: {error}; does `warden serve` run there?") from error
@@ -155,9 +158,13 @@ def demo(context: click.Context, path: str | None, engine: str | None) -> None:
 
     With the server at --socket if one answers there, else with one of its own for the while."""
     from warden import demo
+    from warden.engine.api import EngineError
 
     with context.obj.complaints():
-        sys.exit(demo.play(context.obj.path, _load(path, engine), click.echo))
+        try:
+            sys.exit(demo.play(context.obj.path, _load(path, engine), click.echo))
+        except EngineError as error:
+            raise click.ClickException(str(error)) from error
 
 
 @request("ping", "ping")

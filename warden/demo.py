@@ -13,6 +13,7 @@ from pathlib import Path
 
 from warden.client import BlockingClient
 from warden.config import Config
+from warden.engine import rootfs
 from warden.protocol import pb
 
 LIMIT = 64 << 20  # bytes
@@ -24,7 +25,7 @@ Say = Callable[[str], None]
 
 
 def play(path: str, config: Config, say: Say) -> int:
-    """The whole story; 0 if it went as it should, 1 if not. OSError if no server can be had."""
+    """The whole story; 0 if it went as it should, 1 if not. OSError, EngineError: no server, or no root for it."""
     with _server(path, config, say) as socket, BlockingClient.connect(socket) as client:
         began = time.monotonic()
         handle = client.call(pb.CreateRequest()).handle
@@ -74,6 +75,10 @@ def _server(path: str, config: Config, say: Say) -> Iterator[str]:
         config.server.pidfile = config.logging.file = config.logging.syslog = ""
         config.server.name = "warden_demo"
         config.health_check_server.port = type(config.health_check_server.port)(0)
+        if config.engine != "insecure" and not Path(config.server.container_rootfs_path).is_dir():
+            config.server.container_rootfs_path = f"{folder}/rootfs"
+            rootfs.build(Path(folder) / "rootfs", minimal=True)
+            say("root file system: a minimal one, for this demo")
         file = Path(folder) / "config.yml"
         tree = {name: value for name, value in asdict(config).items() if name != "warnings"}
         tree["server"]["container_rlimits"] = config.server.container_rlimits.given()

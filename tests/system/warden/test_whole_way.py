@@ -37,17 +37,20 @@ def server(tmp_path_factory: pytest.TempPathFactory, rootfs: Path) -> Iterator[W
         yield running
 
 
-def test_demo(rootfs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("made", [True, False], ids=["its-own-rootfs", "the-configured-one"])
+def test_demo(rootfs: Path, tmp_path: Path, made: bool) -> None:
     config = tmp_path / "demo.yml"
+    configured = tmp_path / "none" if made else rootfs
     config.write_text(
         json.dumps(
-            {"server": {"container_rootfs_path": str(rootfs)}, "network": {"pool_network": str(free_network())},
+            {"server": {"container_rootfs_path": str(configured)}, "network": {"pool_network": str(free_network())},
              "port": {"pool_start_port": 61000, "pool_size": 1000}}
         )
     )  # fmt: skip
     words = ["-s", f"{tmp_path}/none", "demo", "-c", str(config)]
     told = subprocess.run([sys.executable, "-m", "warden", *words], capture_output=True, text=True, cwd=ROOT)
     assert told.returncode == 0, told.stdout + told.stderr
+    assert ("root file system: a minimal one" in told.stdout) == made
     assert "exit status 137" in told.stdout
     assert "info: state stopped, events out of memory" in told.stdout
     assert "destroy: gone" in told.stdout
@@ -95,6 +98,16 @@ def test_limits_that_cannot_be_set(server: WardenServer) -> None:
 def test_no_root_file_system(server: WardenServer, tmp_path: Path) -> None:
     with server.client() as client, refused(f"rootfs {tmp_path}/none not found"):
         create(client, rootfs=f"{tmp_path}/none")
+    words = ["-s", server.socket, "create", "--rootfs", f"{tmp_path}/none"]
+    told = subprocess.run([sys.executable, "-m", "warden", *words], capture_output=True, text=True, cwd=ROOT)
+    assert told.returncode == 1 and f"warden rootfs build {tmp_path}/none" in told.stderr
+    settings = {
+        "server": {"name": f"{NAME}n", "container_rootfs_path": f"{tmp_path}/none"},
+        "network": {"pool_network": str(free_network())},
+    }
+    with WardenServer(tmp_path, settings, "runc") as running:
+        assert [line["data"]["path"] for line in running.lines("no-rootfs")] == [f"{tmp_path}/none"]
+    assert not server.lines("no-rootfs")
 
 
 def test_a_crash_of_the_server_is_none_of_the_containers(server: WardenServer) -> None:
