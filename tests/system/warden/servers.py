@@ -60,7 +60,11 @@ class WardenServer:
                 self.start()
             with self.client() as client:
                 for handle in client.call(pb.ListRequest()).handles:
-                    client.call(pb.DestroyRequest(handle=handle))
+                    try:
+                        client.call(pb.DestroyRequest(handle=handle))
+                    except WardenError as error:
+                        if str(error) != "unknown handle":  # its grace time has ended since it was listed
+                            raise
             self.end(signal.SIGTERM)
         finally:
             self.abandon()
