@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import re
 import shutil
 import subprocess
 import time
@@ -12,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tests.support import ports
 
 CHROMIUM_FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
 
@@ -85,16 +86,18 @@ def browser(folder: Path) -> Iterator[Browser]:
     program = shutil.which("chromedriver")
     assert program is not None and shutil.which("chromium") is not None, "bin/test installs chromium and its driver"
     log = folder / "chromedriver.log"
+    # Not port 0: the driver takes a free one of IPv6 and ends if the same one of IPv4 is not free.
+    port = ports.take()
     with log.open("wb") as out:
         driver = subprocess.Popen(
-            [program, "--port=0"], stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "HOME": str(folder)}
+            [program, f"--port={port}"], stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "HOME": str(folder)}
         )
     try:
         deadline = time.monotonic() + 60
-        while not (started := re.search(r"started successfully on port (\d+)", log.read_text())):
+        while "started successfully" not in log.read_text():
             assert driver.poll() is None and time.monotonic() < deadline, log.read_text()
             time.sleep(0.1)
-        opened = Browser(f"http://127.0.0.1:{started[1]}", folder / "profile")
+        opened = Browser(f"http://127.0.0.1:{port}", folder / "profile")
         try:
             yield opened
         finally:
