@@ -477,7 +477,8 @@ cdef dict explain_cohort(Shared *g, Split *s, Head *h, bytes peer):
     a.sticky_id = choice.sticky_of(h, &g.cfg, &bound)
     a.now_ms = clock.mono_ns() // 1000000
     a.rng = NULL
-    cohort.decide(&a, s, &d)
+    if not cohort.decide_bare(h, s.plan, &d):   # as choice.enter() does
+        cohort.decide(&a, s, &d)
     return {
         "version": d.version,
         "version_name": unview(s.plan.names[d.version]).decode(),

@@ -159,6 +159,10 @@ cdef inline void set_u(const Plan *p, u16 u, u8 reason, Cohort *d) noexcept nogi
     d.reason = reason
     d.marks |= M_HAS_U
 
+cdef inline void take_cookie(const Plan *p, u64 id, Cohort *d) noexcept nogil:
+    d.unit = id
+    set_u(p, <u16>(id >> 48), WHY_COOKIE, d)
+
 # The coordinate of a configured identity. False if the request has none.
 cdef inline bint identify(const Asker *a, const Plan *p, Cohort *d) noexcept nogil:
     cdef u8 addr[16]
@@ -194,8 +198,7 @@ cdef inline bint known(const Asker *a, const Plan *p, Cohort *d) noexcept nogil:
     id = coordinate.spot(a.h, &absent)
     if absent or ((id == 0 or p.is_signed) and not coordinate.read(a.h, <const u8 *>p.key if p.is_signed else NULL, &id)):
         return False
-    d.unit = id
-    set_u(p, <u16>(id >> 48), WHY_COOKIE, d)
+    take_cookie(p, id, d)
     return True
 
 # What tells parallel first requests of one client from those of others.
@@ -262,12 +265,11 @@ cdef inline bint decide_bare(const Head *h, const Plan *p, Cohort *d) noexcept n
     id = coordinate.spot(h, &absent)
     if id == 0:
         return False
-    d.unit = id
     d.id = 0
     d.share = 0
     d.rule = 0
     d.marks = 0
-    set_u(p, <u16>(id >> 48), WHY_COOKIE, d)
+    take_cookie(p, id, d)
     d.version = split.version_of(p, d.slot)
     return True
 
