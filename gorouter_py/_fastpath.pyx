@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 import re
 
+cimport cython
 from libc.stdlib cimport calloc, free, malloc
 from libc.math cimport log
 from libc.string cimport memcpy, memset
@@ -133,6 +134,8 @@ def check_balancing(balancing, hash_header):
         raise ValueError("balancing 'hash' needs a hash_header")
 
 
+# None of its attributes leads back to it: the collector may not take them away before __dealloc__ has used them.
+@cython.no_gc
 cdef class DataPlane:
     cdef Shared *g
     cdef csys.pthread_t threads[limits.WORKERS_MAX + 1]     # the logger's is the last

@@ -516,6 +516,7 @@ cdef dict explain_request(Shared *g, bytes raw, str address):
 
 # -- the rollouts of a data plane ----------------------------------------------------------------------------------
 
+@cython.no_gc
 cdef class _Rollouts:
     """States by route key, and those that have ended but may still be in use."""
     cdef dict states            # route key (bytes) -> address of its Rollout

@@ -66,7 +66,7 @@ def main() -> None:
 @click.option("--nats", "nats", type=flags.NATS, multiple=True, envvar="GOROUTER_NATS", show_envvar=True,
               help="NATS server that routes are registered on. Repeat it for the servers of a cluster.")
 @click.option("--nats-credentials", metavar="FILE", help="NATS .creds file.")
-@click.option("--status-port", type=flags.PORT, help="Port of /health.  [default: 8080]")
+@click.option("--status-port", type=flags.PORT, help="Port of /health.  [default: 8083]")
 @click.option("--admin-port", "--routes-port", "admin_port", type=flags.PORT,
               help="Port of /routes and /metrics, on 127.0.0.1.  [default: 8082]")
 @click.option("--admin-user", help="User name for /routes.")

@@ -44,6 +44,7 @@ IDLE_MAX = 1 << 20
 CONNS_MAX = 2**31 - 1
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 SERVE_DEFAULTS: dict[str, object] = {
+    "status.port": 8083,  # behind the others: many an app listens on 8080
     "disable_keep_alives": False,
     "max_idle_conns_per_host": 128,
     "backends.max_attempts": 3,

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from gorouter_py.control.cli import serve
+from gorouter_py.control.config import serve_config
 from tests.support import ports
 from tests.system.demo import ROOT, Demo, gone, running
 
@@ -133,11 +135,22 @@ def test_takes_another_port_when_one_is_taken(free_port: Callable[[], int]) -> N
             demo.close()
 
 
+def readme_line() -> str:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    return next(line for line in lines if line.startswith(".venv/bin/gorouter-py serve"))
+
+
+def test_the_readmes_app_has_its_port_to_itself() -> None:
+    words = shlex.split(readme_line())[2:]
+    given = serve.make_context("serve", words).params
+    config = serve_config(None, {"port": given["port"]}).config
+    taken = {int(config.port), int(config.status.port), int(config.status.routes.port)}
+    assert len(taken) == 3 and not taken & {route.port for route in given["routes"]}
+
+
 def test_the_one_line_front_door_of_the_readme(demo: Demo, free_port: Callable[[], int]) -> None:
     """The README's command with its three addresses replaced by ones that are free here."""
-    line = next(
-        line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(".venv/bin/gorouter-py serve")
-    )
+    line = readme_line()
     front, app = free_port(), demo.port
     command = line.replace("8081", str(front)).replace("127.0.0.1:8080", f"127.0.0.1:{app}")
     command += f" --status-port {free_port()} --routes-port {free_port()}"
