@@ -6,6 +6,7 @@ either by itself.
 """
 
 import argparse
+import importlib.util
 import json
 import sys
 from datetime import datetime
@@ -103,6 +104,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"unknown peers {', '.join(sorted(unknown))}; there are: {', '.join(PEERS)}")
     if not (1 <= options.users <= 500 and 1 <= options.seconds <= 120 and options.rounds >= 1):
         parser.error("--users 1 to 500, --seconds 1 to 120, --rounds at least 1")
+    if importlib.util.find_spec("locust") is None:
+        parser.error("locust is not installed here: .venv/bin/python -m pip install -e '.[test,bench]', or make bench")
     raise_file_limit()
     now = datetime.now().astimezone()
     try:
